@@ -1,0 +1,21 @@
+package ktree
+
+// An UnsupportedError says that something is there, but is no kernel tree
+// or file that patchgen can read.
+type UnsupportedError struct {
+	Name    string // the tree or file
+	Problem string // reads on from the name; says what to do if something can be done
+}
+
+func (e *UnsupportedError) Error() string { return e.Name + " " + e.Problem }
+
+// A MissingToolError says that a program which has to be run is not installed.
+type MissingToolError struct {
+	Tool    string // name of the program
+	Package string // Debian package that has it
+	Need    string // what it is needed for, and what to do without it
+}
+
+func (e *MissingToolError) Error() string {
+	return e.Need + ": " + e.Tool + " is not installed (Debian package " + e.Package + ")"
+}
