@@ -158,4 +158,3 @@ func (o *objects) close() error {
 	}
 	return nil
 }
-
