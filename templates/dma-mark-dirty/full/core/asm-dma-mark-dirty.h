@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _ASM_X86_DMA_MARK_DIRTY_H
+#define _ASM_X86_DMA_MARK_DIRTY_H
+
+#include <linux/types.h>
+
+#include <asm/asm.h>
+#include <asm/e820/api.h>
+#include <asm/page.h>
+
+/**
+ * arch_dma_mark_dirty - store to a byte without changing it
+ * @byte: the byte, in the direct map
+ *
+ * Only a store sets the dirty bit that the hypervisor looks at, a load does not.
+ * The device may still own the rest of the page, or even write this very byte
+ * again, so the store has to be an atomic read-modify-write. LOCK_PREFIX will
+ * not do: it is patched out on a guest with one CPU, where the device is a
+ * second writer all the same. A single byte can neither leave the buffer nor
+ * straddle a cache line.
+ *
+ * Return: 0, or -EFAULT if the page is not mapped writable.
+ */
+static __always_inline int arch_dma_mark_dirty(u8 *byte)
+{
+	int err = 0;
+
+	asm volatile("1:	lock orb $0, %[byte]\n"
+		     "2:\n"
+		     _ASM_EXTABLE_TYPE_REG(1b, 2b, EX_TYPE_EFAULT_REG, %[err])
+		     : [byte] "+m" (*byte), [err] "+r" (err));
+
+	return err;
+}
+
+/*
+ * A reserved page is either part of the kernel image, which some drivers do map
+ * for DMA, or a hole with a struct page, such as the legacy VGA range. The
+ * firmware's memory map tells them apart. It does not change after boot and is
+ * read without a lock.
+ */
+static inline bool arch_dma_reserved_page_is_ram(unsigned long pfn)
+{
+	u64 start = (u64)pfn << PAGE_SHIFT;
+
+	return e820__mapped_any(start, start + PAGE_SIZE, E820_TYPE_RAM);
+}
+
+#endif /* _ASM_X86_DMA_MARK_DIRTY_H */

@@ -1,0 +1,218 @@
+// Package templates holds the series that patchgen can emit: what is rendered,
+// and the manifests that say for which tree and where.
+package templates
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"text/template"
+
+	"github.com/BurntSushi/toml"
+
+	"patchgen/ktree"
+)
+
+//go:embed all:dma-mark-dirty
+var embedded embed.FS
+
+// A Set is one folder of templates: a series with its variants.
+type Set struct {
+	Name        string
+	Generations []Generation
+	Features    []Feature
+
+	files fs.FS
+}
+
+// A Generation is a state of the kernel's code that the series is written for.
+type Generation struct {
+	ktree.Generation
+	Names map[string]string `toml:"names"` // what a function is called there
+}
+
+// A Feature is something that trees have or lack whatever their generation.
+type Feature struct {
+	Name  string       `toml:"name"`
+	About string       `toml:"about"`
+	Tests []ktree.Test `toml:"test"`
+}
+
+// A Variant is one form of the series: its patches in order.
+type Variant struct {
+	Cover   string  `toml:"cover"` // template of the cover letter: subject, blank line, text
+	Patches []Patch `toml:"patch"`
+}
+
+// A Patch is a commit message and what the commit changes.
+type Patch struct {
+	When    []string `toml:"when"`
+	Message string   `toml:"message"` // template file: subject, blank line, body
+	New     []New    `toml:"new"`
+	Edits   []Edit   `toml:"edit"`
+}
+
+// New is a file that the tree does not have.
+type New struct {
+	When     []string `toml:"when"`
+	File     string   `toml:"file"`
+	Template string   `toml:"template"`
+}
+
+// Edit is a change to a file that the tree has. Menu or After make it a Kconfig
+// entry; else it is what edit.Edit describes. All texts are templates.
+type Edit struct {
+	When     []string `toml:"when"`
+	File     string   `toml:"file"`
+	Function string   `toml:"function"`
+	Inside   []string `toml:"inside"`
+	Section  string   `toml:"section"`
+	Landmark []string `toml:"landmark"`
+	Put      string   `toml:"put"` // before, after or replace
+	Menu     string   `toml:"menu"`
+	After    []string `toml:"after"`
+	Text     string   `toml:"text"`     // the text itself, or else
+	Template string   `toml:"template"` // the file that has it
+}
+
+// Data is what a template can speak of. A name that is in none of the maps is
+// an error, so that a typing mistake does not read as "no".
+type Data struct {
+	Has        map[string]bool   // features
+	Name       map[string]string // names of the generation
+	Release    string            // "6.12.117"
+	Origin     string            // where the tree comes from, for people
+	BaseCommit string            // 40 hex, or ""
+	Generation string
+	Tool       string // program and version that renders
+	Digest     string // of the templates, 12 hex
+	Call       string // the command line's part that decides what is rendered
+}
+
+// Names lists the sets, sorted.
+func Names() []string {
+	entries, err := embedded.ReadDir(".")
+	if err != nil {
+		panic(err) // the folder is part of the program
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// Load reads the set with that name. The error says which there are.
+func Load(name string) (*Set, error) {
+	if !slices.Contains(Names(), name) {
+		return nil, fmt.Errorf("no series %q; there is: %s", name, strings.Join(Names(), ", "))
+	}
+	sub, err := fs.Sub(embedded, name)
+	if err != nil {
+		return nil, err
+	}
+	return loadFS(name, sub)
+}
+
+func loadFS(name string, files fs.FS) (*Set, error) {
+	s := &Set{Name: name, files: files}
+	var m struct {
+		Generations []Generation `toml:"generation"`
+		Features    []Feature    `toml:"feature"`
+	}
+	if err := s.decode("generations.toml", &m); err != nil {
+		return nil, err
+	}
+	s.Generations, s.Features = m.Generations, m.Features
+	return s, nil
+}
+
+// decode reads a manifest. A key that nothing reads is an error: it would be
+// ignored for ever.
+func (s *Set) decode(file string, v any) error {
+	md, err := toml.DecodeFS(s.files, file, v)
+	if err != nil {
+		return fmt.Errorf("templates/%s/%s: %w", s.Name, file, err)
+	}
+	if extra := md.Undecoded(); len(extra) > 0 {
+		return fmt.Errorf("templates/%s/%s: unknown key %s", s.Name, file, extra[0])
+	}
+	return nil
+}
+
+// Variants lists the variants of the set, sorted.
+func (s *Set) Variants() []string {
+	files, err := fs.Glob(s.files, "*.toml")
+	if err != nil {
+		panic(err) // only for a malformed pattern
+	}
+	var names []string
+	for _, f := range files {
+		if f != "generations.toml" {
+			names = append(names, strings.TrimSuffix(f, ".toml"))
+		}
+	}
+	return names
+}
+
+// Variant reads the manifest of one variant. The error says which there are.
+func (s *Set) Variant(name string) (*Variant, error) {
+	if !slices.Contains(s.Variants(), name) {
+		return nil, fmt.Errorf("series %s has no variant %q; there is: %s", s.Name, name, strings.Join(s.Variants(), ", "))
+	}
+	v := &Variant{}
+	if err := s.decode(name+".toml", v); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// Digest is the SHA-256 of all files of the set with their names, in hex.
+func (s *Set) Digest() string {
+	h := sha256.New()
+	err := fs.WalkDir(s.files, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := fs.ReadFile(s.files, name)
+		fmt.Fprintf(h, "%s %d\n", name, len(data))
+		h.Write(data)
+		return err
+	})
+	if err != nil {
+		panic(err) // the files are part of the program
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// RenderFile renders a template file of the set.
+func (s *Set) RenderFile(file string, d Data) (string, error) {
+	text, err := fs.ReadFile(s.files, file)
+	if err != nil {
+		return "", fmt.Errorf("templates/%s: %w", s.Name, err)
+	}
+	return s.Render(file, string(text), d)
+}
+
+// Render renders a template that stands in a manifest; name is for messages.
+func (s *Set) Render(name, text string, d Data) (string, error) {
+	if !strings.Contains(text, "{{") {
+		return text, nil
+	}
+	name = path.Join("templates", s.Name, name)
+	t, err := template.New(name).Option("missingkey=error").Parse(text)
+	if err != nil {
+		return "", err
+	}
+	var out bytes.Buffer
+	if err := t.Execute(&out, d); err != nil {
+		return "", err
+	}
+	return out.String(), nil
+}
