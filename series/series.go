@@ -12,6 +12,7 @@ type Series struct {
 
 	Patches []Patch
 
+	Generation string // of the tree's code, as the templates name it
 	Release    string // of the tree, such as "6.12.117"
 	Origin     string // of the tree, for people
 	BaseCommit string // 40 hex digits; "" for a tree that is in no repository
@@ -36,6 +37,7 @@ type Change struct {
 
 // A PlacedEdit tells where one edit of a patch went.
 type PlacedEdit struct {
-	File string
+	File     string
+	Function string // "" where the file is not C
 	edit.Place
 }
