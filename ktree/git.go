@@ -1,6 +1,8 @@
 package ktree
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -30,44 +32,106 @@ func isRepository(dir string) bool {
 }
 
 // openGit opens the clone in dir at rev, or at HEAD for "".
-func openGit(dir, rev string) (*Tree, error) {
-	repo, err := git.PlainOpenWithOptions(dir, &git.PlainOpenOptions{EnableDotGitCommonDir: true})
+func openGit(ctx context.Context, dir, rev string) (*Tree, error) {
+	gitDir, err := findGitDir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open git clone %s: %w", dir, err)
+		return nil, err
 	}
-	name := rev
-	if name == "" {
-		name = "HEAD"
-	}
-	hash, err := repo.ResolveRevision(plumbing.Revision(name))
+	store, err := openStore(gitDir)
 	if err != nil {
-		return nil, fmt.Errorf("find revision %q in %s: %w", name, dir, err)
+		return nil, cannotRead(dir, err)
 	}
-	commit, err := repo.CommitObject(*hash)
+	t, err := openCommit(ctx, store, dir, rev)
 	if err != nil {
-		return nil, fmt.Errorf("read commit %s of %s: %w", hash, dir, err)
+		store.Close()
+		return nil, err
 	}
-	root, err := commit.Tree()
-	if err != nil {
-		return nil, fmt.Errorf("read tree of commit %s of %s: %w", hash, dir, err)
-	}
-	t := &Tree{
-		src:    &objects{repo, root, map[string]*object.Tree{}},
-		origin: fmt.Sprintf("commit %.12s of %s", hash, dir),
-		commit: hash.String(),
-		repo:   repo,
-	}
-	if _, err := os.Lstat(filepath.Join(dir, ".git")); err == nil && rev == "" {
+	if gitDir != dir && rev == "" {
 		t.work = dir
 	}
 	return newTree(t)
 }
 
+func openCommit(ctx context.Context, s *store, dir, rev string) (*Tree, error) {
+	// Without a worktree, so that nobody can touch it by way of go-git.
+	repo, err := git.Open(s, nil)
+	if errors.Is(err, git.ErrRepositoryNotExists) {
+		err = errors.New("it has no HEAD")
+	}
+	if err != nil {
+		return nil, cannotRead(dir, err)
+	}
+	name := rev
+	if name == "" {
+		name = "HEAD"
+	}
+	commit, err := resolve(ctx, s, name)
+	if err != nil {
+		return nil, fmt.Errorf("find revision %q in git clone %s: %w", name, dir, err)
+	}
+	root, err := commit.Tree()
+	if err != nil {
+		return nil, fmt.Errorf("read commit %.12s in git clone %s: %w", commit.Hash, dir, s.missing(dir, commit.TreeHash, err))
+	}
+	return &Tree{
+		src:    &objects{dir, s, root, map[string]*object.Tree{}},
+		origin: fmt.Sprintf("commit %.12s of %s", commit.Hash, dir),
+		commit: commit.Hash.String(),
+		repo:   repo,
+	}, nil
+}
+
+// findGitDir returns the git folder of a clone: dir/.git, what a file of that
+// name points to, or dir itself if it is bare.
+func findGitDir(dir string) (string, error) {
+	dot := filepath.Join(dir, ".git")
+	st, err := os.Stat(dot)
+	if errors.Is(err, fs.ErrNotExist) && !isLink(dot) {
+		return dir, nil
+	}
+	if err == nil && st.IsDir() {
+		return dot, nil
+	}
+	if err == nil {
+		// gitrepository-layout(5): a line `gitdir: PATH`.
+		line, _ := readLine(dot)
+		target, ok := strings.CutPrefix(line, "gitdir: ")
+		if ok && !filepath.IsAbs(target) {
+			target = filepath.Join(dir, target)
+		}
+		if st, err := os.Stat(target); ok && err == nil && st.IsDir() {
+			return target, nil
+		}
+	}
+	return "", &UnsupportedError{dot, "leads to no git repository: repair it with `git worktree repair`, or remove it to have the folder read as it is"}
+}
+
+func isLink(name string) bool {
+	st, err := os.Lstat(name)
+	return err == nil && st.Mode()&fs.ModeSymlink != 0
+}
+
+func cannotRead(dir string, err error) error {
+	return &UnsupportedError{"git clone " + dir, "cannot be read: " + err.Error()}
+}
+
+// missing explains an object that is not there.
+func (s *store) missing(dir string, h plumbing.Hash, err error) error {
+	if !errors.Is(err, plumbing.ErrObjectNotFound) {
+		return err
+	}
+	if s.partial {
+		return &UnsupportedError{"git object " + h.String(), fmt.Sprintf("is not in this partial clone: get it with `git -C %s cat-file -e %s`", dir, h)}
+	}
+	return &UnsupportedError{"git object " + h.String(), "is not in the clone: see `git fsck`"}
+}
+
 // objects is the tree of a commit.
 type objects struct {
-	repo *git.Repository
-	root *object.Tree
-	dirs map[string]*object.Tree // subtrees read so far, by path
+	clone string // path, for people
+	store *store
+	root  *object.Tree
+	dirs  map[string]*object.Tree // subtrees read so far, by path
 }
 
 func (o *objects) readFile(name string) ([]byte, error) {
@@ -84,27 +148,23 @@ func (o *objects) readFile(name string) ([]byte, error) {
 	default:
 		return nil, &UnsupportedError{name, "is not a regular file"}
 	}
-	size, err := o.repo.Storer.EncodedObjectSize(entry.Hash)
+	size, err := o.store.EncodedObjectSize(entry.Hash)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
+		return nil, fmt.Errorf("read %s: %w", name, o.store.missing(o.clone, entry.Hash, err))
 	}
 	if size > maxFile {
 		return nil, errTooLarge(name)
 	}
-	blob, err := o.repo.BlobObject(entry.Hash)
+	blob, err := o.store.EncodedObject(plumbing.BlobObject, entry.Hash)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
+		return nil, fmt.Errorf("read %s: %w", name, o.store.missing(o.clone, entry.Hash, err))
 	}
 	r, err := blob.Reader()
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	defer r.Close()
-	data, err := io.ReadAll(io.LimitReader(r, maxFile))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	return data, nil
+	return io.ReadAll(r)
 }
 
 // entry finds the entry of a file or folder.
@@ -138,8 +198,8 @@ func (o *objects) entry(name string) (*object.TreeEntry, error) {
 		sub := o.dirs[done]
 		if sub == nil {
 			var err error
-			if sub, err = o.repo.TreeObject(entry.Hash); err != nil {
-				return nil, fmt.Errorf("read folder %s: %w", done, err)
+			if sub, err = object.GetTree(o.store, entry.Hash); err != nil {
+				return nil, fmt.Errorf("read folder %s: %w", done, o.store.missing(o.clone, entry.Hash, err))
 			}
 			o.dirs[done] = sub
 		}
@@ -152,9 +212,4 @@ func (o *objects) isDir(name string) bool {
 	return err == nil && entry.Mode == filemode.Dir
 }
 
-func (o *objects) close() error {
-	if c, ok := o.repo.Storer.(io.Closer); ok {
-		return c.Close()
-	}
-	return nil
-}
+func (o *objects) close() error { return o.store.Close() }

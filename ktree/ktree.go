@@ -82,7 +82,7 @@ func Open(ctx context.Context, spec string, o Options) (*Tree, error) {
 	}
 	st, err := os.Stat(spec)
 	if err == nil && st.IsDir() {
-		return openDir(spec, "")
+		return openDir(ctx, spec, "")
 	}
 	if err == nil {
 		return openTarball(ctx, spec, o)
@@ -94,7 +94,7 @@ func Open(ctx context.Context, spec string, o Options) (*Tree, error) {
 			if spec[i+1:] == "" {
 				return nil, fmt.Errorf("no revision after the @ in %q", spec)
 			}
-			return openDir(spec[:i], spec[i+1:])
+			return openDir(ctx, spec[:i], spec[i+1:])
 		}
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -104,13 +104,13 @@ func Open(ctx context.Context, spec string, o Options) (*Tree, error) {
 }
 
 // openDir opens a folder: as a git clone if it is one, at HEAD for rev "".
-func openDir(dir, rev string) (*Tree, error) {
+func openDir(ctx context.Context, dir, rev string) (*Tree, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
 	if isRepository(abs) {
-		return openGit(abs, rev)
+		return openGit(ctx, abs, rev)
 	}
 	if rev != "" {
 		return nil, &UnsupportedError{abs, fmt.Sprintf("is no git clone, so it has no revision %q", rev)}
