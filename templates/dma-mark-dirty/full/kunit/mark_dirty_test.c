@@ -11,8 +11,9 @@
 #include <kunit/device.h>
 {{- end}}
 
-#include <linux/delay.h>
+#include <linux/cpumask.h>
 #include <linux/device.h>
+#include <linux/dma-direct.h>
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
 #include <linux/dma-mark-dirty.h>
@@ -579,8 +580,11 @@ static void mark_dirty_test_concurrent_writer(struct kunit *test)
 	if (num_online_cpus() < 2)
 		kunit_skip(test, "needs a second CPU");
 
-	task = kthread_run(mark_dirty_writer, &w, "mark_dirty_writer");
+	task = kthread_create(mark_dirty_writer, &w, "mark_dirty_writer");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+	kthread_bind(task, cpumask_any_but(cpu_online_mask,
+					   raw_smp_processor_id()));
+	wake_up_process(task);
 
 	deadline = jiffies + msecs_to_jiffies(300);
 	while (time_before(jiffies, deadline)) {
