@@ -2,6 +2,7 @@
 #ifndef _ASM_X86_DMA_MARK_DIRTY_H
 #define _ASM_X86_DMA_MARK_DIRTY_H
 
+#include <linux/errno.h>
 #include <linux/types.h>
 
 #include <asm/asm.h>
@@ -23,11 +24,13 @@
  */
 static __always_inline int arch_dma_mark_dirty(u8 *byte)
 {
-	int err = 0;
+	int err = -EFAULT;
 
+	/* A fault skips the xor. */
 	asm volatile("1:	lock orb $0, %[byte]\n"
+		     "	xorl %[err], %[err]\n"
 		     "2:\n"
-		     _ASM_EXTABLE_TYPE_REG(1b, 2b, EX_TYPE_EFAULT_REG, %[err])
+		     _ASM_EXTABLE(1b, 2b)
 		     : [byte] "+m" (*byte), [err] "+r" (err));
 
 	return err;

@@ -21,13 +21,13 @@
 #include <linux/io.h>
 #include <linux/kthread.h>
 #include <linux/mm.h>
+#include <linux/pgtable.h>
 #include <linux/prandom.h>
 #include <linux/scatterlist.h>
 #include <linux/set_memory.h>
 #include <linux/sizes.h>
 #include <linux/swiotlb.h>
 
-#include <asm/pgtable.h>
 #include <asm/tlbflush.h>
 
 #include "mark_dirty.h"
