@@ -1,0 +1,140 @@
+package kbuild
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"patchgen/progress"
+)
+
+// A Build is a kernel tree and the folder where it is compiled to.
+type Build struct {
+	Source   string            // absolute path of the tree, which must be clean; nothing is written to it
+	Output   string            // absolute path of a folder for this tree alone; made if it isn't there
+	Progress progress.Reporter // nil tells nobody
+}
+
+// An Error is a failed run of make.
+type Error struct {
+	Args  []string // of make
+	Lines []string // those of its output that tell why
+	Log   string   // the file with all of its output
+	Err   error
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("make %s: %v:\n\t%s\n(all of the output is in %s)",
+		strings.Join(e.Args, " "), e.Err, strings.Join(e.Lines, "\n\t"), e.Log)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// BzImage returns the name of the file that the target bzImage makes.
+func (b *Build) BzImage() string {
+	return filepath.Join(b.Output, "arch/x86/boot/bzImage")
+}
+
+// Make runs make with these targets and variables, such as "bzImage", and
+// returns what the tools that it called warned of, sorted. It prints to
+// Output/make.log. The error is *MissingError, *Error or the context's.
+func (b *Build) Make(ctx context.Context, args ...string) ([]Warning, error) {
+	t, err := b.make(ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	return t.set(), nil
+}
+
+// Objects compiles these objects, such as "kernel/dma/direct.o", whether or not
+// they are up to date, with make's W=1 and with sparse, and returns the
+// warnings, sorted.
+func (b *Build) Objects(ctx context.Context, objects ...string) ([]Warning, error) {
+	if err := Need(ctx, "sparse", "python3"); err != nil {
+		return nil, err
+	}
+	for _, o := range objects {
+		if err := os.Remove(filepath.Join(b.Output, o)); err != nil && !os.IsNotExist(err) {
+			return nil, err
+		}
+	}
+	// scripts/checker-valid.sh of newer trees (7.3 has it, 6.12 has not) refuses
+	// a sparse that doesn't know __typeof_unqual__, as none up to 0.6.4 does.
+	t, err := b.make(ctx, append([]string{"W=1", "C=1", "CF=-D__typeof_unqual__=__typeof__"}, objects...))
+	if err != nil {
+		return nil, err
+	}
+	if t.checked < len(objects) {
+		return nil, fmt.Errorf("sparse went through %d of %d files: see %s", t.checked, len(objects), b.log())
+	}
+	return t.set(), nil
+}
+
+func (b *Build) log() string { return filepath.Join(b.Output, "make.log") }
+
+func (b *Build) make(ctx context.Context, args []string) (*transcript, error) {
+	if err := Need(ctx); err != nil {
+		return nil, err
+	}
+	log, err := os.Create(b.log())
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	t := &transcript{source: b.Source + "/", all: log, report: b.Progress}
+	if t.report == nil {
+		t.report = progress.Nop{}
+	}
+	cc := "gcc"
+	if _, err := exec.LookPath("ccache"); err == nil {
+		cc = "ccache gcc"
+	}
+	cmd := exec.CommandContext(ctx, "make", append([]string{
+		"-C", b.Source, "O=" + b.Output, fmt.Sprintf("-j%d", runtime.NumCPU()), "--output-sync=target",
+		"CC=" + cc,
+		"LOCALVERSION=", // else a tree in git gets its commit into its name
+	}, args...)...)
+	cmd.Env = environment(os.Environ())
+	cmd.Stdout, cmd.Stderr = t, t
+	// make stops its children when it is told to stop, and the compilers with
+	// it, as they are in its group.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
+
+	t.report.Stage("make "+strings.Join(args, " "), 0, "files")
+	err = cmd.Run()
+	t.end()
+	t.report.End()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err != nil {
+		return nil, &Error{args, t.why(), b.log(), err}
+	}
+	return t, nil
+}
+
+// environment returns what of env a build may see, and what makes it
+// repeatable: Documentation/kbuild/reproducible-builds.rst. All else, such as
+// ARCH or MAKEFLAGS, would change what is built.
+func environment(env []string) []string {
+	keep := []string{"PATH", "HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"}
+	var out []string
+	for _, e := range env {
+		name, _, _ := strings.Cut(e, "=")
+		if slices.Contains(keep, name) || strings.HasPrefix(name, "CCACHE_") {
+			out = append(out, e)
+		}
+	}
+	return append(out, "LC_ALL=C",
+		"KBUILD_BUILD_TIMESTAMP=2000-01-01 00:00:00 UTC", "KBUILD_BUILD_VERSION=1",
+		"KBUILD_BUILD_USER=patchgen", "KBUILD_BUILD_HOST=patchgen")
+}

@@ -1,0 +1,2 @@
+// Package kbuild configures and compiles kernels, repeatably.
+package kbuild

@@ -1,0 +1,156 @@
+package kbuild
+
+import (
+	"bytes"
+	"cmp"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+
+	"patchgen/progress"
+)
+
+// A Warning is a diagnostic of gcc, sparse, kernel-doc, objtool, modpost or ld,
+// with neither line numbers nor addresses, so that those of two builds can be
+// compared.
+type Warning struct {
+	File string // relative to the root of the tree, as far as it lies in it; "" if none is named
+	Text string // such as "unused variable ‘x’ [-Wunused-variable]", or "error: …" for an error of sparse
+}
+
+func (w Warning) String() string {
+	if w.File == "" {
+		return w.Text
+	}
+	return w.File + ": " + w.Text
+}
+
+// New returns the warnings of after that before does not have.
+func New(before, after []Warning) []Warning {
+	var fresh []Warning
+	for _, w := range after {
+		if !slices.Contains(before, w) {
+			fresh = append(fresh, w)
+		}
+	}
+	return fresh
+}
+
+// Limits of what is kept of a build's output, for an error to show.
+const (
+	maxTelling = 24
+	after      = 3 // lines kept after one that tells
+	maxLine    = 64 << 10
+)
+
+var (
+	located   = regexp.MustCompile(`^([^\s:][^:]*):\d+:(?:\d+:)? (?:warning: |(error: ))(.*)$`) // gcc, sparse, and kernel-doc in shell and Perl
+	kernelDoc = regexp.MustCompile(`^(?:Warning|WARNING): ([^\s:]+):\d+:? (.*)$`)               // kernel-doc in Python
+	unlocated = regexp.MustCompile(`^(?:ld: )?([^\s:]+\.o): warning: (?:objtool: )?(.*)$`)      // objtool, and ld of objects
+	plain     = regexp.MustCompile(`^(?:ld: warning: |(?:WARNING|ERROR): modpost: )(.*)$`)      // ld, modpost
+	address   = regexp.MustCompile(`\+?0x[0-9a-f]+`)                                            //
+	telling   = regexp.MustCompile(`(?i)\berror: |undefined reference to|multiple definition of|No rule to make target|cannot find -l|^ERROR: |^BTF: `)
+	step      = regexp.MustCompile(`^  [A-Z][A-Z0-9_]+ +(\[M\] +)?\S+`) // "  CC      kernel/fork.o"
+	sparsed   = regexp.MustCompile(`^  CHECK +\S+\.c$`)
+)
+
+// A transcript takes what make prints, line by line.
+type transcript struct {
+	source string // the tree's root and a slash
+	all    io.Writer
+	report progress.Reporter
+
+	partial  []byte
+	steps    int64
+	checked  int // files that sparse went through
+	warnings []Warning
+	told     []string // telling lines
+	want     int      // lines to keep after the last of them
+	last     []string // the last lines, whatever they say
+}
+
+func (t *transcript) Write(p []byte) (int, error) {
+	if _, err := t.all.Write(p); err != nil {
+		return 0, err
+	}
+	t.partial = append(t.partial, p...)
+	for {
+		line, rest, ok := bytes.Cut(t.partial, []byte("\n"))
+		if !ok && len(line) < maxLine {
+			break
+		}
+		t.line(string(bytes.TrimRight(line, "\r")))
+		t.partial = rest
+	}
+	return len(p), nil
+}
+
+// end takes a last line that has no end of its own.
+func (t *transcript) end() {
+	if len(t.partial) > 0 {
+		t.line(string(t.partial))
+		t.partial = nil
+	}
+}
+
+func (t *transcript) line(line string) {
+	if step.MatchString(line) {
+		t.steps++
+		t.report.Step(t.steps)
+		if sparsed.MatchString(line) {
+			t.checked++
+		}
+		t.want = 0
+		return
+	}
+	line = strings.ReplaceAll(line, t.source, "")
+	if w, ok := parseWarning(line); ok {
+		t.warnings = append(t.warnings, w)
+	}
+	if t.last = append(t.last, line); len(t.last) > 10 {
+		t.last = t.last[1:]
+	}
+	if telling.MatchString(line) {
+		t.want = 1 + after
+	} else if strings.HasPrefix(line, "make") {
+		t.want = 0
+	}
+	if t.want > 0 && len(t.told) < maxTelling {
+		t.told = append(t.told, line)
+	}
+	t.want--
+}
+
+func parseWarning(line string) (Warning, bool) {
+	var w Warning
+	if m := located.FindStringSubmatch(line); m != nil {
+		w = Warning{m[1], m[2] + m[3]}
+	} else if m := kernelDoc.FindStringSubmatch(line); m != nil {
+		w = Warning{m[1], m[2]}
+	} else if m := unlocated.FindStringSubmatch(line); m != nil {
+		w = Warning{m[1], m[2]}
+	} else if m := plain.FindStringSubmatch(line); m != nil {
+		w = Warning{"", m[1]}
+	} else {
+		return w, false
+	}
+	w.Text = address.ReplaceAllString(w.Text, "…")
+	return w, true
+}
+
+// set returns the warnings sorted, each once.
+func (t *transcript) set() []Warning {
+	slices.SortFunc(t.warnings, func(a, b Warning) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Text, b.Text))
+	})
+	return slices.Compact(t.warnings)
+}
+
+// why returns the lines that tell why a build failed.
+func (t *transcript) why() []string {
+	if t.told != nil {
+		return t.told
+	}
+	return t.last
+}
