@@ -3,8 +3,13 @@ package series
 import (
 	"bytes"
 	"compress/zlib"
+	"context"
+	"crypto/sha1"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -15,6 +20,7 @@ import (
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
+	"github.com/go-git/go-git/v5/plumbing/format/idxfile"
 	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/go-git/go-git/v5/plumbing/storer"
 	"github.com/go-git/go-git/v5/storage/memory"
@@ -50,9 +56,12 @@ func (s *Series) messages(who object.Signature, signOff bool) ([]string, error) 
 // commit stores the patches in st as commits on top of the commit base with
 // the given tree, and returns the name of the last. Each file must be in that
 // tree as Change.Before says, else nothing but unreachable objects is stored.
-func (s *Series) commit(st storer.EncodedObjectStorer, base, tree plumbing.Hash, who object.Signature, messages []string) (plumbing.Hash, error) {
+func (s *Series) commit(ctx context.Context, st storer.EncodedObjectStorer, base, tree plumbing.Hash, who object.Signature, messages []string) (plumbing.Hash, error) {
 	tip := base
 	for i, p := range s.Patches {
+		if err := ctx.Err(); err != nil {
+			return plumbing.ZeroHash, err
+		}
 		files, err := p.files(st)
 		if err == nil {
 			tree, err = putFiles(st, tree, files)
@@ -181,11 +190,16 @@ func putCommit(st storer.EncodedObjectStorer, tree, parent plumbing.Hash, who ob
 	return st.SetEncodedObject(o)
 }
 
-// A scratch is a bare repository in a folder, to be read by git. Of what is
-// stored in it a copy stays in memory.
+// A scratch is a bare repository in a folder, to be read by git. All objects
+// go into one pack: on a disk, a file for each of them would take longer than
+// all the rest.
 type scratch struct {
-	*memory.Storage
-	dir string
+	*memory.Storage // the trees and commits, to be read again
+	dir             string
+	pack            bytes.Buffer
+	zlib            *zlib.Writer // to pack
+	offsets         map[plumbing.Hash]int
+	index           idxfile.Writer
 }
 
 // newScratch makes an empty repository in the empty folder dir, in which git
@@ -193,7 +207,7 @@ type scratch struct {
 // (Documentation/process/submitting-patches.rst), and finds hunk headings as
 // attributes say, the text of a .gitattributes file.
 func newScratch(dir string, attributes []byte) (*scratch, error) {
-	for _, d := range []string{"info", "objects", "refs"} {
+	for _, d := range []string{"info", "objects", "objects/pack", "refs"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o700); err != nil {
 			return nil, err
 		}
@@ -207,39 +221,76 @@ func newScratch(dir string, attributes []byte) (*scratch, error) {
 			return nil, err
 		}
 	}
-	return &scratch{memory.NewStorage(), dir}, nil
+	r := &scratch{Storage: memory.NewStorage(), dir: dir, offsets: make(map[plumbing.Hash]int)}
+	r.pack.Write(make([]byte, packHeader))
+	var err error
+	r.zlib, err = zlib.NewWriterLevel(&r.pack, zlib.NoCompression)
+	return r, err
 }
 
-// SetEncodedObject stores o in memory and as a loose object, uncompressed: the
-// repository lives for milliseconds, most of which zlib would take.
+// The format of a pack is told in git: Documentation/gitformat-pack.txt.
+const packHeader = 4 + 4 + 4 // the bytes of "PACK", a version, and the number of objects
+
+// SetEncodedObject adds o to the pack. It is not compressed: the pack lives
+// for milliseconds, most of which zlib would take.
 func (r *scratch) SetEncodedObject(o plumbing.EncodedObject) (plumbing.Hash, error) {
-	hash, err := r.Storage.SetEncodedObject(o)
-	if err != nil {
-		return hash, err
+	hash, start := o.Hash(), r.pack.Len()
+	if r.offsets[hash] != 0 {
+		return hash, nil
 	}
+	r.offsets[hash] = start
+	if o.Type() != plumbing.BlobObject {
+		if _, err := r.Storage.SetEncodedObject(o); err != nil {
+			return hash, err
+		}
+	}
+	// The type and four bits of the size, then seven bits a byte; the highest
+	// bit of each tells that another follows.
+	size := o.Size()
+	b := byte(o.Type())<<4 | byte(size&15)
+	for size >>= 4; size > 0; size >>= 7 {
+		r.pack.WriteByte(b | 128)
+		b = byte(size & 127)
+	}
+	r.pack.WriteByte(b)
 	content, err := o.Reader()
 	if err != nil {
 		return hash, err
 	}
 	defer content.Close()
-	var loose bytes.Buffer
-	w, err := zlib.NewWriterLevel(&loose, zlib.NoCompression)
+	r.zlib.Reset(&r.pack)
+	if _, err := io.Copy(r.zlib, content); err != nil {
+		return hash, err
+	}
+	if err := r.zlib.Close(); err != nil {
+		return hash, err
+	}
+	r.index.Add(hash, uint64(start), crc32.ChecksumIEEE(r.pack.Bytes()[start:]))
+	return hash, nil
+}
+
+// flush writes the pack and its index, to which nothing can be added then.
+func (r *scratch) flush() error {
+	pack := r.pack.Bytes()
+	copy(pack, "PACK\x00\x00\x00\x02")
+	binary.BigEndian.PutUint32(pack[8:], uint32(len(r.offsets)))
+	sum := sha1.Sum(pack)
+	if err := r.index.OnFooter(sum); err != nil {
+		return err
+	}
+	index, err := r.index.Index()
 	if err != nil {
-		return hash, err
+		return err
 	}
-	fmt.Fprintf(w, "%s %d\x00", o.Type(), o.Size())
-	if _, err := io.Copy(w, content); err != nil {
-		return hash, err
+	var idx bytes.Buffer
+	if _, err := idxfile.NewEncoder(&idx).Encode(index); err != nil {
+		return err
 	}
-	if err := w.Close(); err != nil {
-		return hash, err
+	name := filepath.Join(r.dir, "objects/pack/pack-"+hex.EncodeToString(sum[:]))
+	if err := os.WriteFile(name+".pack", append(pack, sum[:]...), 0o600); err != nil {
+		return err
 	}
-	name := hash.String()
-	dir := filepath.Join(r.dir, "objects", name[:2])
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return hash, err
-	}
-	return hash, os.WriteFile(filepath.Join(dir, name[2:]), loose.Bytes(), 0o600)
+	return os.WriteFile(name+".idx", idx.Bytes(), 0o600)
 }
 
 // base stores in r a commit with the files that s changes, as they are before,

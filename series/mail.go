@@ -10,9 +10,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
-	"strings"
+	"unicode/utf8"
 
 	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/object"
 )
 
 // A Mail is one file of git format-patch.
@@ -28,7 +29,6 @@ type MailOptions struct {
 	Version int    // of the series; 0 and 1 are not told
 	Prefix  string // of the subjects, "" = "PATCH"
 	RFC     bool   // put "RFC" before the prefix
-	Tool    string // last paragraph of the cover's text: what made the series; "" = none
 }
 
 // A MissingGitError says that there is no git to run.
@@ -43,8 +43,6 @@ func (e *MissingGitError) Unwrap() error { return e.Err }
 var (
 	// The words of git: builtin/log.c, make_cover_letter.
 	coverBlurb = []byte("\n\n*** BLURB HERE ***\n")
-	// Where the signature of a mail begins, if it is the last such line.
-	signature = []byte("-- \n")
 	commitName = regexp.MustCompile(`^[0-9a-f]{40}$`)
 	subjectTag = regexp.MustCompile(`^[!-Z\\^-~]+( [!-Z\\^-~]+)*$`)
 )
@@ -92,12 +90,22 @@ func (s *Series) Mail(ctx context.Context, o MailOptions) ([]Mail, error) {
 	if err != nil {
 		return nil, err
 	}
-	tip, err := s.commit(r, base, tree, who, messages)
+	tip, err := s.commit(ctx, r, base, tree, who, messages)
 	if err != nil {
 		return nil, err
 	}
 
-	args := []string{"-o", "out", "--subject-prefix=" + prefix}
+	var title plumbing.Hash
+	if len(s.Patches) > 1 {
+		if title, err = s.title(r, base, tree, who); err != nil {
+			return nil, fmt.Errorf("cover letter: %w", err)
+		}
+	}
+	if err := r.flush(); err != nil {
+		return nil, err
+	}
+
+	args := []string{"--subject-prefix=" + prefix}
 	if o.Version > 1 {
 		args = append(args, "-v", strconv.Itoa(o.Version))
 		prefix += fmt.Sprintf(" v%d", o.Version)
@@ -105,12 +113,19 @@ func (s *Series) Mail(ctx context.Context, o MailOptions) ([]Mail, error) {
 	if len(s.Patches) > 1 {
 		args = append(args, "--cover-letter")
 	}
-	mails, err := r.formatPatch(ctx, append(args, base.String()+".."+tip.String())...)
+	mails, err := r.formatPatch(ctx, who, "patches", append(args, base.String()+".."+tip.String())...)
 	if err != nil {
 		return nil, err
 	}
 	if len(mails) > 1 {
-		if mails[0].Data, err = s.cover(ctx, r, mails[0].Data, base, tree, who, prefix, o.Tool); err != nil {
+		digits := strconv.Itoa(len(s.Patches))
+		texts, err := r.formatPatch(ctx, who, "cover", "--always",
+			fmt.Sprintf("--subject-prefix=%s %0*d/%s", prefix, len(digits), 0, digits), base.String()+".."+title.String())
+		if err != nil {
+			return nil, err
+		}
+		mails[0].Data, err = cover(mails[0].Data, texts[0].Data)
+		if err != nil {
 			return nil, fmt.Errorf("cover letter: %w", err)
 		}
 	}
@@ -121,35 +136,30 @@ func (s *Series) Mail(ctx context.Context, o MailOptions) ([]Mail, error) {
 	return mails, nil
 }
 
-// cover returns the cover letter, of which git has written a form with
-// placeholders. Shortlog and diffstat are taken from that. The headers and the
-// text are those that git writes for a commit with such an author and message:
-// before 2.44 it does not encode the headers of a cover letter.
-func (s *Series) cover(ctx context.Context, r *scratch, form []byte, base, tree plumbing.Hash, who object.Signature, prefix, tool string) ([]byte, error) {
-	m, err := message(s.Title, s.Blurb+"\n\n"+tool, "")
+// title stores an empty commit with the text of the cover letter.
+func (s *Series) title(r *scratch, base, tree plumbing.Hash, who object.Signature) (plumbing.Hash, error) {
+	m, err := message(s.Title, s.Blurb, "")
 	if err != nil {
-		return nil, err
+		return plumbing.ZeroHash, err
 	}
-	commit, err := putCommit(r, tree, base, who, m)
-	if err != nil {
-		return nil, err
-	}
-	digits := strconv.Itoa(len(s.Patches))
-	mails, err := r.formatPatch(ctx, "--always", "-o", "cover",
-		fmt.Sprintf("--subject-prefix=%s %0*d/%s", prefix, len(digits), 0, digits), base.String()+".."+commit.String())
-	if err != nil {
-		return nil, err
-	}
+	return putCommit(r, tree, base, who, m)
+}
+
+// cover returns the cover letter. form is git's, with placeholders: shortlog
+// and diffstat are taken from it. The headers and the text are those of title,
+// which git wrote for a commit: before 2.44 it does not encode the headers of
+// a cover letter.
+func cover(form, title []byte) ([]byte, error) {
 	from, _, _ := bytes.Cut(form, []byte("\n"))
 	_, summary, found := bytes.Cut(form, coverBlurb)
-	_, letter, found2 := bytes.Cut(mails[0].Data, []byte("\n"))
+	_, letter, found2 := bytes.Cut(title, []byte("\n"))
 	if !found || !found2 {
 		return nil, errors.New("git wrote one of an unknown form")
 	}
 	letter, _ = cutSignature(letter)
 	headers, text, _ := bytes.Cut(letter, []byte("\n\n"))
 	if !isASCII(summary) && !bytes.Contains(headers, []byte("\nMIME-Version: ")) {
-		headers = append(headers, "\nMIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8\nContent-Transfer-Encoding: 8bit"...)
+		headers = fmt.Appendf(nil, "%s\nMIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8\nContent-Transfer-Encoding: 8bit", headers)
 	}
 	return fmt.Appendf(nil, "%s\n%s\n\n%s%s", from, headers, text, summary), nil
 }
@@ -164,6 +174,59 @@ func isASCII(b []byte) bool {
 	return !bytes.ContainsFunc(b, func(r rune) bool { return r >= utf8.RuneSelf })
 }
 
-// formatPatch runs git format-patch, whose arguments must begin with an option
-// -o, and returns what it wrote.
-func (r *scratch) formatPatch(ctx context.Context, args ...string) ([]Mail, error) {
+// formatPatch runs git format-patch with its output into the folder out of r,
+// and returns what it wrote.
+func (r *scratch) formatPatch(ctx context.Context, who object.Signature, out string, args ...string) ([]Mail, error) {
+	if err := runGit(ctx, r.dir, who, append([]string{"format-patch", "-o", out}, args...)...); err != nil {
+		return nil, err
+	}
+	files, err := os.ReadDir(filepath.Join(r.dir, out))
+	if err != nil {
+		return nil, err
+	}
+	var mails []Mail
+	for _, f := range files {
+		data, err := os.ReadFile(filepath.Join(r.dir, out, f.Name()))
+		if err != nil {
+			return nil, err
+		}
+		mails = append(mails, Mail{f.Name(), data})
+	}
+	return mails, nil
+}
+
+// runGit runs git in the repository gitDir, with no configuration but that
+// repository's own.
+func runGit(ctx context.Context, gitDir string, who object.Signature, args ...string) error {
+	cmd := exec.CommandContext(ctx, "git", args...)
+	cmd.Dir = gitDir
+	cmd.Env = []string{
+		"PATH=" + os.Getenv("PATH"),
+		"GIT_DIR=" + gitDir,
+		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_ATTR_NOSYSTEM=1", "HOME=" + gitDir,
+		"LC_ALL=C", "TZ=UTC",
+		"GIT_COMMITTER_NAME=" + who.Name, "GIT_COMMITTER_EMAIL=" + who.Email,
+		"GIT_COMMITTER_DATE=" + who.When.Format("@"+strconv.FormatInt(who.When.Unix(), 10)+" -0700"),
+	}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	err := cmd.Run()
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, exec.ErrNotFound):
+		return &MissingGitError{err}
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return fmt.Errorf("git %s: %w: %s", args[0], err, bytes.TrimSpace(stderr.Bytes()))
+}
+
+// MBox returns mails as one mbox file, as git format-patch --stdout does.
+func MBox(mails []Mail) []byte {
+	var all []byte
+	for _, m := range mails {
+		all = append(all, m.Data...)
+	}
+	return all
+}

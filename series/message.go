@@ -33,9 +33,12 @@ func (i Ident) signature() (object.Signature, error) {
 		return object.Signature{}, errors.New("the author has no name: give one as \"Name <address>\"")
 	case email == "":
 		return object.Signature{}, fmt.Errorf("the author %s has no e-mail address: give one as \"Name <address>\"", name)
-	case !printable(i.Name), strings.ContainsAny(name, "<>"):
+	case !printable(name), strings.ContainsAny(name, "<>"):
 		return object.Signature{}, fmt.Errorf("the author's name %q has a character that cannot stand in a mail header", i.Name)
-	case strings.ContainsFunc(i.Email, func(r rune) bool { return r <= ' ' || r > '~' }), strings.ContainsAny(email, "<>"):
+	case len(name) > 60, strings.Contains(name, "@"), strings.Join(strings.Fields(name), " ") != name:
+		// git: mailinfo.c, get_sane_name and cleanup_space.
+		return object.Signature{}, fmt.Errorf("the author's name %q is one that git am would change: over 60 bytes long, with @ or with doubled white space", i.Name)
+	case strings.ContainsFunc(email, func(r rune) bool { return r <= ' ' || r > '~' }), strings.ContainsAny(email, "<>"):
 		return object.Signature{}, fmt.Errorf("the author's e-mail address %q has a character that cannot stand in a mail header", i.Email)
 	case i.When.Unix() < 0, i.When.Year() < 1970, i.When.Year() > 2099, zone <= -24*60*60, zone >= 24*60*60:
 		// git am reads years of this range only (git: date.c).
