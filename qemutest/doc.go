@@ -1,0 +1,2 @@
+// Package qemutest boots kernels under QEMU and reads what their tests report.
+package qemutest
