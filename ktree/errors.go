@@ -13,9 +13,13 @@ func (e *UnsupportedError) Error() string { return e.Name + " " + e.Problem }
 type MissingToolError struct {
 	Tool    string // name of the program
 	Package string // Debian package that has it
-	Need    string // what it is needed for, and what to do without it
+	Hint    string // what to do without it, or ""
 }
 
 func (e *MissingToolError) Error() string {
-	return e.Need + ": " + e.Tool + " is not installed (Debian package " + e.Package + ")"
+	s := e.Tool + " is not installed (Debian package " + e.Package + ")"
+	if e.Hint != "" {
+		s += "; " + e.Hint
+	}
+	return s
 }
