@@ -125,7 +125,7 @@ func (r *renderer) message(file string) (subject, body string, err error) {
 	if !found || strings.Contains(subject, "\n") {
 		return "", "", fmt.Errorf("templates/%s/%s: want a subject, a blank line, a body", r.set.Name, file)
 	}
-	return subject, body, nil
+	return subject, wrap(body), nil
 }
 
 func (r *renderer) patch(p templates.Patch) (Patch, error) {
