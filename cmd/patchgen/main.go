@@ -1,0 +1,152 @@
+// Command patchgen carries a change over Linux kernel trees: it emits it as a
+// patch series for the tree that it is pointed at.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"patchgen/edit"
+	"patchgen/ktree"
+	"patchgen/series"
+)
+
+// What patchgen prints: the product (paths, tables, JSON) goes to standard
+// output; progress, notes and errors go to standard error. An error starts in
+// lower case, ends without a period, and is followed by a hint that says what to
+// do next where there is something to do.
+
+const version = "0.1.0"
+
+const usage = `patchgen writes a patch series for the Linux kernel tree that you point it at.
+
+Usage:
+    patchgen emit [--tree TREE] [-o DIR] [flags]    write the series as mails
+    patchgen version
+
+Examples:
+    $ patchgen emit --tree ~/linux -o out           the series for HEAD of a clone
+    $ git -C ~/linux am $PWD/out/0*-[!c]*.patch
+    $ patchgen emit --tree ~/linux@v6.12 --branch dirty
+    $ patchgen emit --tree debian:6.1 -v 2 --rfc --signoff -o v2
+
+TREE is a folder, a git clone (PATH, or PATH@REVISION), a .tar.xz, or
+debian:X.Y, the Debian package linux-source-X.Y, which is downloaded once.
+Without --tree it is the kernel tree that you stand in, else debian:6.12.
+
+"patchgen emit --help" lists the flags.
+
+Exit codes:
+    0  done
+    1  a fault of patchgen
+    2  usage: a wrong flag or path, or a file that is in the way
+    3  this tree is not supported, or an edit found no place in it
+    4  a check failed
+    5  pages were lost
+    6  the guest crashed
+    7  time ran out
+    8  the surroundings are unfit: a program is missing
+`
+
+// Exit codes, as the usage text documents them.
+const (
+	exitOK          = 0
+	exitFault       = 1
+	exitUsage       = 2
+	exitUnsupported = 3
+	exitTime        = 7
+	exitUnfit       = 8
+)
+
+// A usageError is the caller's to mend.
+type usageError struct {
+	err  error
+	hint string
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error {
+	return &usageError{err: fmt.Errorf(format, args...)}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is main without the process: it returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		fmt.Fprint(stderr, usage)
+		return exitUsage
+	}
+	var err error
+	switch args[0] {
+	case "emit":
+		err = emit(ctx, args[1:], stdout, stderr)
+	case "version", "--version":
+		_, err = fmt.Fprintln(stdout, "patchgen", version)
+	case "help", "--help", "-h":
+		_, err = fmt.Fprint(stdout, usage)
+	default:
+		err = usagef("there is no command %q", args[0])
+	}
+	if err == nil {
+		return exitOK
+	}
+	code, hint := explain(err)
+	if ctx.Err() != nil {
+		err = errors.New("interrupted, nothing was written")
+	}
+	fmt.Fprintf(stderr, "patchgen: error: %v\n", err)
+	if hint != "" {
+		fmt.Fprintf(stderr, "patchgen: hint: %s\n", hint)
+	}
+	return code
+}
+
+// explain tells the exit code of an error, and what to do about it.
+func explain(err error) (code int, hint string) {
+	var (
+		usage       *usageError
+		inTheWay    *series.OccupiedError
+		unknown     *ktree.UnknownError
+		unsupported *ktree.UnsupportedError
+		noPlace     *edit.Error
+		noTool      *ktree.MissingToolError
+		noGit       *series.MissingGitError
+	)
+	switch {
+	case errors.As(err, &usage):
+		hint := usage.hint
+		if hint == "" {
+			hint = `see "patchgen help"`
+		}
+		return exitUsage, hint
+	case errors.As(err, &inTheWay):
+		return exitUsage, "choose another folder with -o, or say --force to overwrite"
+	case errors.As(err, &unknown):
+		return exitUnsupported, "the generations are in templates/, generations.toml; a new one is added there"
+	case errors.As(err, &unsupported):
+		return exitUnsupported, ""
+	case errors.As(err, &noPlace):
+		if noPlace.Kind == edit.AlreadyThere {
+			return exitUnsupported, "give the tree as it is without the series"
+		}
+		return exitUnsupported, "nothing was written; if this tree's code is right as it is, its landmark belongs into the templates' manifest"
+	case errors.As(err, &noTool), errors.As(err, &noGit):
+		return exitUnfit, ""
+	case errors.Is(err, context.DeadlineExceeded):
+		return exitTime, ""
+	}
+	return exitFault, ""
+}
