@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/go-git/go-billy/v5"
 	"github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/storage/filesystem"
+	"github.com/go-git/go-git/v5/plumbing/storer"
 )
 
 // Branch stores the series in repo as commits on top of the commit base, as
@@ -27,7 +28,10 @@ func (s *Series) Branch(ctx context.Context, repo *git.Repository, base plumbing
 	case !errors.Is(err, plumbing.ErrReferenceNotFound):
 		return none, fmt.Errorf("branch %s: %w", name, err)
 	}
-	st, ok := repo.Storer.(*filesystem.Storage)
+	st, ok := repo.Storer.(interface {
+		storer.EncodedObjectStorer
+		Filesystem() billy.Filesystem
+	})
 	if !ok {
 		return none, errors.New("the repository is not in a folder")
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/mail"
 	"os"
 	"os/exec"
@@ -104,6 +105,9 @@ func (f *emitFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	}
 	cache = filepath.Join(cache, "patchgen")
 	tree, err := ktree.Open(ctx, f.tree, ktree.Options{Cache: cache, Progress: newReporter(stderr), Refresh: f.refresh})
+	if errors.Is(err, fs.ErrNotExist) {
+		return &usageError{err, "--tree takes a folder, a clone, PATH@REVISION, a .tar.xz or debian:X.Y"}
+	}
 	if err != nil {
 		return err
 	}
@@ -290,8 +294,11 @@ func (f *emitFlags) author(ctx context.Context) (series.Ident, error) {
 // configuration may differ from the person's.
 func gitAuthor(ctx context.Context, tree string) (series.Ident, error) {
 	cmd := exec.CommandContext(ctx, "git", "var", "GIT_AUTHOR_IDENT")
-	if st, err := os.Stat(tree); err == nil && st.IsDir() {
-		cmd.Dir = tree
+	for _, dir := range []string{tree, tree[:max(strings.LastIndex(tree, "@"), 0)]} {
+		if st, err := os.Stat(dir); err == nil && st.IsDir() {
+			cmd.Dir = dir
+			break
+		}
 	}
 	out, err := cmd.Output()
 	if errors.Is(err, exec.ErrNotFound) {
