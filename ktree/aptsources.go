@@ -184,8 +184,8 @@ type suiteGroup struct{ main, security []string }
 
 // suiteGroups says in which order suites are asked: first those with small
 // indexes, which mostly have the newest kernels too (under 1 MB each; those
-// of the releases have about 10).
-func suiteGroups(releases []string) []suiteGroup {
+// of the releases have about 10). Without a security mirror they do not.
+func suiteGroups(releases []string, security bool) []suiteGroup {
 	var small, stable, moving suiteGroup
 	for _, r := range releases {
 		if r == "sid" {
@@ -195,6 +195,10 @@ func suiteGroups(releases []string) []suiteGroup {
 		small.security = append(small.security, r+"-security")
 		small.main = append(small.main, r+"-updates", r+"-backports")
 		stable.main = append(stable.main, r)
+	}
+	if !security {
+		small.main = append(small.main, stable.main...)
+		return []suiteGroup{small, moving}
 	}
 	return []suiteGroup{small, stable, moving}
 }

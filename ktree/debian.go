@@ -227,7 +227,7 @@ func commandError(cmd *exec.Cmd, err error, stderr string) error {
 func (a *apt) newest(ctx context.Context, name string) (string, error) {
 	var asked suiteGroup
 	var unverified []aptFailure
-	for _, group := range suiteGroups(a.releases) {
+	for _, group := range suiteGroups(a.releases, a.security != nil) {
 		asked.main, asked.security = append(asked.main, group.main...), append(asked.security, group.security...)
 		a.progress.Stage("ask apt for "+name, 0, "")
 		failures, err := a.update(ctx, asked)

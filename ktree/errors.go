@@ -1,5 +1,20 @@
 package ktree
 
+import (
+	"fmt"
+	"io/fs"
+)
+
+// A NotFoundError says that there is nothing by the name given to Open. It is
+// an fs.ErrNotExist.
+type NotFoundError struct{ Spec string }
+
+func (e *NotFoundError) Error() string {
+	return fmt.Sprintf("no kernel tree at %q: it is no folder, no tarball, no PATH@REV of a git clone, and no Debian package such as debian:6.12", e.Spec)
+}
+
+func (e *NotFoundError) Unwrap() error { return fs.ErrNotExist }
+
 // An UnsupportedError says that something is there, but is no kernel tree
 // or file that patchgen can read.
 type UnsupportedError struct {

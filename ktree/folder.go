@@ -64,6 +64,11 @@ func errTooLarge(name string) error {
 	return &UnsupportedError{name, fmt.Sprintf("is over %d MiB, which no kernel source file is", maxFile>>20)}
 }
 
+func (f folder) has(name string) bool {
+	_, err := f.root.Stat(name)
+	return err == nil
+}
+
 func (f folder) isDir(name string) bool {
 	st, err := f.root.Stat(name)
 	return err == nil && st.IsDir()

@@ -1,6 +1,7 @@
 package ktree
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,45 +10,25 @@ import (
 )
 
 // A Test is what a file of the tree must have and must not have. Texts are
-// compared with white space folded: every run of it equals one space. A
-// missing file has no text.
+// compared with white space folded: every run of it equals one space, and a
+// file begins and ends with one. A missing file has no text.
 type Test struct {
 	File  string   `toml:"file"`
 	Has   []string `toml:"has"`
 	Lacks []string `toml:"lacks"`
 }
 
-// A Generation is a state of the kernel's code that the templates know,
-// told by texts and never by version number, because vendors backport.
+// A Generation is a state of the kernel's code that the templates know, told
+// by texts and never by version number, because vendors backport.
 type Generation struct {
 	Name  string `toml:"name"`
-	About string `toml:"about"`
+	About string `toml:"about"` // for people, such as "Linux 5.15 to 6.8"
 	Tests []Test `toml:"test"`
 }
 
-// finding is the result of one text of a Test.
-type finding struct {
-	file, text string
-	has        bool   // wanted in the file; else wanted to be absent
-	ok         bool   //
-	saw        string // if not ok: what is there instead
-}
-
-func (f finding) String() string {
-	verb := "lacks"
-	if f.has {
-		verb = "has"
-	}
-	s := fmt.Sprintf("%s %s `%s`", f.file, verb, fold(f.text))
-	if f.saw != "" {
-		s += ": " + f.saw
-	}
-	return s
-}
-
 // Passes reports whether the tree passes all tests; failed says for people
-// which texts did not, each with what is there instead. The error is that of reading
-// a file, or of a Test without any text.
+// which texts do not, each with what is there instead. The error is that of
+// reading a file, or of a Test without text.
 func (t *Tree) Passes(tests []Test) (ok bool, failed []string, err error) {
 	findings, err := t.run(tests)
 	if err != nil {
@@ -61,27 +42,51 @@ func (t *Tree) Passes(tests []Test) (ok bool, failed []string, err error) {
 	return len(failed) == 0, failed, nil
 }
 
-// Classify returns the one generation whose tests the tree passes. If there is none or
-// more than one, the error is an *UnknownError.
+// Classify returns the one generation whose tests the tree passes. If there is
+// none or more than one, the error is an *UnknownError.
 func (t *Tree) Classify(gens []Generation) (Generation, error) {
-	unknown := &UnknownError{Origin: t.origin, Release: t.release}
-	var matches []Generation
-	for _, g := range gens {
+	unknown := &UnknownError{origin: t.origin, release: t.release}
+	match := -1
+	for i, g := range gens {
 		findings, err := t.run(g.Tests)
 		if err != nil {
-			return Generation{}, err
+			return Generation{}, fmt.Errorf("test for generation %s: %w", g.Name, err)
+		}
+		if len(findings) == 0 {
+			return Generation{}, fmt.Errorf("generation %s has no test", g.Name)
 		}
 		r := result{gen: g, findings: findings}
 		if r.passed() == len(findings) {
-			matches = append(matches, g)
+			match = i
 			unknown.Matches = append(unknown.Matches, g.Name)
 		}
 		unknown.results = append(unknown.results, r)
 	}
-	if len(matches) == 1 {
-		return matches[0], nil
+	if len(unknown.Matches) != 1 {
+		slices.SortStableFunc(unknown.results, nearer)
+		return Generation{}, unknown
 	}
-	return Generation{}, unknown
+	return gens[match], nil
+}
+
+// A finding is the result of one text of a Test.
+type finding struct {
+	file, text string
+	has        bool   // the file should have the text; else it should not
+	ok         bool   // it is as it should be
+	saw        string // if it is not: what is there instead
+}
+
+func (f finding) String() string {
+	verb := "lacks"
+	if f.has {
+		verb = "has"
+	}
+	s := fmt.Sprintf("%s %s %q", f.file, verb, strings.TrimSpace(fold(f.text)))
+	if f.saw != "" {
+		s += ": " + f.saw
+	}
+	return s
 }
 
 func (t *Tree) run(tests []Test) ([]finding, error) {
@@ -102,15 +107,23 @@ func (t *Tree) run(tests []Test) ([]finding, error) {
 		} else if c.folded == "" {
 			c.folded = fold(" " + string(c.data) + " ")
 		}
-		for _, text := range test.Has {
-			f := finding{file: test.File, text: text, has: true, ok: strings.Contains(c.folded, fold(text))}
-			if !f.ok && missing {
+		for i, text := range slices.Concat(test.Has, test.Lacks) {
+			has, folded := i < len(test.Has), fold(text)
+			if folded == "" || folded == " " {
+				return nil, fmt.Errorf("the test of %s has an empty text", test.File)
+			}
+			at := strings.Index(c.folded, folded)
+			f := finding{file: test.File, text: text, has: has, ok: at >= 0 == has}
+			switch {
+			case f.ok:
+			case missing:
 				f.saw = "no such file"
+			case has:
+				f.saw = nearest(string(c.data), text)
+			default:
+				f.saw = fmt.Sprintf("it is in line %d", lineAt(string(c.data), at+strings.IndexByte(folded, strings.TrimSpace(folded)[0])))
 			}
 			all = append(all, f)
-		}
-		for _, text := range test.Lacks {
-			all = append(all, finding{file: test.File, text: text, ok: !strings.Contains(c.folded, fold(text))})
 		}
 	}
 	return all, nil
@@ -118,35 +131,97 @@ func (t *Tree) run(tests []Test) ([]finding, error) {
 
 // fold makes every run of white space one space.
 func fold(s string) string {
-	var b strings.Builder
-	b.Grow(len(s))
-	space := false
+	b := make([]byte, 0, len(s))
 	for i := range len(s) {
 		c := s[i]
-		if c == ' ' || '\t' <= c && c <= '\r' {
-			space = true
+		if isSpace(c) {
+			if len(b) > 0 && b[len(b)-1] == ' ' {
+				continue
+			}
+			c = ' '
+		}
+		b = append(b, c)
+	}
+	return string(b)
+}
+
+func isSpace(c byte) bool { return c == ' ' || '\t' <= c && c <= '\r' }
+
+// lineAt returns the number of the line of src, from 1, whose character stands
+// at an offset of fold(" " + src + " ").
+func lineAt(src string, offset int) int {
+	line, folded, space := 1, 1, true // behind the leading space
+	for i := range len(src) {
+		if s := isSpace(src[i]); !s || !space {
+			if folded >= offset {
+				return line
+			}
+			folded++
+			space = s
+		}
+		if src[i] == '\n' {
+			line++
+		}
+	}
+	return line
+}
+
+// nearest says what src has of a text that it should have: the line that has
+// the text's longest name and most of its other words.
+func nearest(src, text string) string {
+	words := names(text)
+	if len(words) == 0 {
+		return "not there"
+	}
+	name := slices.MaxFunc(words, func(a, b string) int { return cmp.Compare(len(a), len(b)) })
+	best, bestScore, number := "", 0, 0
+	for line := range strings.Lines(src) {
+		number++
+		there := names(line)
+		if !slices.Contains(there, name) {
 			continue
 		}
-		if space {
-			b.WriteByte(' ')
-			space = false
+		score := 1
+		for _, w := range words {
+			if slices.Contains(there, w) {
+				score++
+			}
 		}
-		b.WriteByte(c)
+		if score > bestScore {
+			best, bestScore = fmt.Sprintf("line %d is %q", number, short(strings.TrimSpace(fold(line)), 100)), score
+		}
 	}
-	if space {
-		b.WriteByte(' ')
+	if best == "" {
+		return "it has no " + name
 	}
-	return b.String()
+	return best
 }
 
-// An UnknownError says that a tree is of no known generation, or of more than one.
+// names returns the identifiers in a text.
+func names(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool {
+		return !(r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z')
+	})
+}
+
+// short cuts a text to n bytes.
+func short(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "") + "…"
+}
+
+// An UnknownError says that a tree's code is of no known generation, or of
+// more than one: what was looked for and what was found, the nearest generation first.
 type UnknownError struct {
-	Origin  string
-	Release Release
-	Matches []string // names of the generations that match: none, or more than one
-	results []result
+	Matches []string // names of the generations it is of: none, or more than one
+	origin  string
+	release Release
+	results []result // nearest first
 }
 
+// A result is how a tree does in the tests of a generation.
 type result struct {
 	gen      Generation
 	findings []finding
@@ -162,13 +237,44 @@ func (r result) passed() int {
 	return n
 }
 
+// nearer orders results by the share of texts that are as they should be.
+func nearer(a, b result) int {
+	return cmp.Compare(b.passed()*len(a.findings), a.passed()*len(b.findings))
+}
+
+func (r result) title() string {
+	s := r.gen.Name
+	if r.gen.About != "" {
+		s += " (" + short(strings.TrimSpace(fold(r.gen.About)), 72) + ")"
+	}
+	return fmt.Sprintf("%s, %d of %d texts as expected", s, r.passed(), len(r.findings))
+}
+
 func (e *UnknownError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "the code of %s (Linux %s) is of no known generation", e.Origin, e.Release)
-	results := slices.Clone(e.results)
-	slices.SortStableFunc(results, func(a, b result) int { return b.passed()*max(1, len(a.findings)) - a.passed()*max(1, len(b.findings)) })
-	for _, r := range results {
-		fmt.Fprintf(&b, "\n%s: %d of %d", r.gen.Name, r.passed(), len(r.findings))
+	tree := fmt.Sprintf("the code of %s (Linux %s)", e.origin, e.release)
+	if len(e.Matches) > 1 {
+		fmt.Fprintf(&b, "%s is of more than one generation, %s: its parts are from several kernels, or the tests of these generations are too weak", tree, strings.Join(e.Matches, " and "))
+		return b.String()
+	}
+	fmt.Fprintf(&b, "%s is of no known generation", tree)
+	for i, r := range e.results {
+		if i == 0 {
+			fmt.Fprintf(&b, "\nnearest is %s:", r.title())
+			for _, f := range r.findings {
+				sign := "ok"
+				if !f.ok {
+					sign = "NO"
+				}
+				fmt.Fprintf(&b, "\n  %s  %s", sign, f)
+			}
+			continue
+		}
+		if i == 1 {
+			b.WriteString("\nfurther away:")
+		}
+		first := slices.IndexFunc(r.findings, func(f finding) bool { return !f.ok })
+		fmt.Fprintf(&b, "\n  %s; %s", r.title(), r.findings[first])
 	}
 	return b.String()
 }

@@ -207,6 +207,11 @@ func (o *objects) entry(name string) (*object.TreeEntry, error) {
 	}
 }
 
+func (o *objects) has(name string) bool {
+	_, err := o.entry(name)
+	return err == nil
+}
+
 func (o *objects) isDir(name string) bool {
 	entry, err := o.entry(name)
 	return err == nil && entry.Mode == filemode.Dir

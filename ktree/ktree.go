@@ -59,6 +59,7 @@ type source interface {
 	// readFile returns a file of at most maxFile bytes. The name is valid
 	// by fs.ValidPath.
 	readFile(name string) ([]byte, error)
+	has(name string) bool
 	isDir(name string) bool
 	close() error
 }
@@ -100,7 +101,7 @@ func Open(ctx context.Context, spec string, o Options) (*Tree, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("open kernel tree: %w", err)
 	}
-	return nil, fmt.Errorf("no kernel tree at %q: it is no folder, no tarball, no PATH@REV of a git clone, and no Debian package such as debian:6.12", spec)
+	return nil, &NotFoundError{spec}
 }
 
 // openDir opens a folder: as a git clone if it is one, at HEAD for rev "".
@@ -147,7 +148,7 @@ func checkRoot(src source) (Release, error) {
 	if !ok {
 		return Release{}, &notKernelError{"its Makefile sets no VERSION and PATCHLEVEL"}
 	}
-	if _, err := src.readFile("Kconfig"); err != nil {
+	if !src.has("Kconfig") {
 		return Release{}, &notKernelError{"it has no Kconfig"}
 	}
 	if !src.isDir("kernel") {

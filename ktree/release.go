@@ -50,7 +50,10 @@ func parseRelease(makefile []byte) (r Release, ok bool) {
 
 func number(s string) (int, bool) {
 	n, err := strconv.ParseUint(s, 10, 24)
-	return int(n), err == nil
+	if err != nil {
+		return 0, false
+	}
+	return int(n), true
 }
 
 // isExtra reports whether s can stand in a kernel's release string.

@@ -17,6 +17,7 @@ var (
 	// suffixRE is what may follow the name in a revision: ~, ~2, ^, ^2, ^{}
 	// and ^{commit} (gitrevisions(7)).
 	suffixRE   = regexp.MustCompile(`^(?:~[0-9]*|\^(?:[0-9]+|\{(?:commit)?\})?)`)
+	operatorRE = regexp.MustCompile(`[~^:]|@\{`)
 	shortRE    = regexp.MustCompile(`^[0-9a-fA-F]{4,40}$`)
 	describeRE = regexp.MustCompile(`-[0-9]+-g([0-9a-f]{4,40})$`)
 )
@@ -26,13 +27,12 @@ var (
 // go-git's own ResolveRevision prefers short hashes to branches, takes the first
 // of several commits with a short hash, and the second parent for ^3.
 func resolve(ctx context.Context, s *store, rev string) (*object.Commit, error) {
-	end := strings.IndexAny(rev, "~^:@{")
-	if rev == "@" || strings.HasPrefix(rev, "@~") || strings.HasPrefix(rev, "@^") {
-		rev, end = "HEAD"+rev[1:], strings.IndexAny("HEAD"+rev[1:], "~^:@{")
-	}
 	name, suffix := rev, ""
-	if end >= 0 {
-		name, suffix = rev[:end], rev[end:]
+	if at := operatorRE.FindStringIndex(rev); at != nil {
+		name, suffix = rev[:at[0]], rev[at[0]:]
+	}
+	if name == "@" {
+		name = "HEAD"
 	}
 	commit, err := resolveName(s, name)
 	for err == nil && suffix != "" {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/go-git/go-billy/v5"
 	"github.com/go-git/go-billy/v5/osfs"
 	"github.com/go-git/go-git/v5/config"
 	"github.com/go-git/go-git/v5/plumbing"
@@ -36,13 +37,12 @@ type store struct {
 	storage.Storer                           // references, shallow commits, configuration
 	writer         *filesystem.ObjectStorage // new objects
 	config         *config.Config            // without the extensions that make no difference to reading
-	partial        bool                      // a partial clone: objects may be missing
 
-	mu   sync.Mutex
-	dirs []string // object folders: the clone's own, then its alternates
-	// packs are listed when the first object is asked for.
-	packs  []*pack
-	listed bool
+	mu      sync.Mutex
+	dirs    []string // object folders: the clone's own, then its alternates
+	packs   []*pack  // of all dirs; listed when the first object is asked for
+	listed  bool
+	partial bool // a partial clone: objects may be missing
 }
 
 // A pack is a packfile, opened when it is first asked for something.
@@ -151,20 +151,23 @@ func (s *store) readConfig() error {
 	if err != nil {
 		return fmt.Errorf("read the clone's config: %w", err)
 	}
+	switch version := cfg.Raw.Section("core").Option("repositoryformatversion"); version {
+	case "", "0", "1":
+	default:
+		return fmt.Errorf("it has git's repository format version %q; patchgen knows 0 and 1", version)
+	}
 	if cfg.Raw.HasSection("extensions") {
 		for _, o := range cfg.Raw.Section("extensions").Options {
 			key, value := strings.ToLower(o.Key), strings.ToLower(o.Value)
 			switch {
-			case key == "partialclone":
-				s.partial = true
 			case key == "objectformat" && value == "sha1", key == "refstorage" && value == "files":
 			case key == "objectformat":
-				return fmt.Errorf("names its objects by %s; patchgen reads SHA-1 repositories only", value)
+				return fmt.Errorf("it names its objects by %s; patchgen reads SHA-1 repositories only", value)
 			case key == "refstorage":
-				return fmt.Errorf("keeps its references in a %s, which patchgen cannot read: give a worktree's folder without .git, or convert with `git refs migrate --ref-format=files`", value)
-			case key == "noop", key == "preciousobjects", key == "worktreeconfig", key == "relativeworktrees":
+				return fmt.Errorf("it keeps its references in a %s, which patchgen cannot read: give a worktree's folder without .git, or convert with `git refs migrate --ref-format=files`", value)
+			case key == "noop", key == "partialclone", key == "preciousobjects", key == "worktreeconfig", key == "relativeworktrees":
 			default:
-				return fmt.Errorf("has the git extension %q, which patchgen does not know", o.Key)
+				return fmt.Errorf("it has the git extension %q, which patchgen does not know", o.Key)
 			}
 		}
 		// go-git refuses every extension but noop.
@@ -172,6 +175,11 @@ func (s *store) readConfig() error {
 	}
 	s.config = cfg
 	return nil
+}
+
+// Filesystem is the clone's git folder, as go-git's own storage has it.
+func (s *store) Filesystem() billy.Filesystem {
+	return s.Storer.(*filesystem.Storage).Filesystem()
 }
 
 // Config returns the clone's configuration without its extensions.
@@ -325,6 +333,9 @@ func (s *store) listPacks() error {
 		there := map[string]bool{}
 		for _, e := range entries {
 			there[e.Name()] = true
+			// Written by git for the packs of a partial clone
+			// (Documentation/technical/partial-clone).
+			s.partial = s.partial || strings.HasSuffix(e.Name(), ".promisor")
 		}
 		for _, e := range entries {
 			// An index may be there before its pack while git fetches.
