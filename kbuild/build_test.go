@@ -117,20 +117,23 @@ func TestMakeIsStopped(t *testing.T) {
 	}
 }
 
-func TestObjects(t *testing.T) {
-	tools(t, `rest=$O/a.o; if [ -e $rest ]; then echo "was there" >&2; exit 1; fi; : > $rest; echo "  CHECK   a.c"; echo "a.c:1:1: warning: odd"`)
+func TestCheck(t *testing.T) {
+	tools(t, `echo "$*" > $O/args; echo "  CHECK   a.c"; echo "a.c:1:1: warning: odd"`)
 	b := newBuild(t)
-	for range 2 {
-		warnings, err := b.Objects(t.Context(), "a.o")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff([]Warning{{"a.c", "odd"}}, warnings); diff != "" {
-			t.Error(diff)
-		}
+	warnings, err := b.Check(t.Context(), "a.o")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, err := b.Objects(t.Context(), "a.o", "b.o"); err == nil || !strings.Contains(err.Error(), "sparse went through 1 of 2 files") {
-		t.Errorf("got %v, want an error about sparse", err)
+	if diff := cmp.Diff([]Warning{{"a.c", "odd"}}, warnings); diff != "" {
+		t.Error(diff)
+	}
+	args, err := os.ReadFile(filepath.Join(b.Output, "args"))
+	if err != nil || !strings.Contains(string(args), " W=1 C=1 ") {
+		t.Errorf("make was run with %s, %v", args, err)
+	}
+	tools(t, `echo "Makefile:1311: C=1 specified, but sparse is not available or not up to date" >&2`)
+	if _, err := b.Check(t.Context(), "a.o"); err == nil || err.Error() != "sparse was not run: C=1 specified, but sparse is not available or not up to date" {
+		t.Errorf("got %v", err)
 	}
 }
 

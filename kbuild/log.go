@@ -52,7 +52,7 @@ var (
 	address   = regexp.MustCompile(`\+?0x[0-9a-f]+`)                                            //
 	telling   = regexp.MustCompile(`(?i)\berror: |undefined reference to|multiple definition of|No rule to make target|cannot find -l|^ERROR: |^BTF: `)
 	step      = regexp.MustCompile(`^  [A-Z][A-Z0-9_]+ +(\[M\] +)?\S+`) // "  CC      kernel/fork.o"
-	sparsed   = regexp.MustCompile(`^  CHECK +\S+\.c$`)
+	noChecker = regexp.MustCompile(`C=1 specified, but .*`)             // Makefile, where scripts/checker-valid.sh refuses sparse
 )
 
 // A transcript takes what make prints, line by line.
@@ -61,13 +61,13 @@ type transcript struct {
 	all    io.Writer
 	report progress.Reporter
 
-	partial  []byte
-	steps    int64
-	checked  int // files that sparse went through
-	warnings []Warning
-	told     []string // telling lines
-	want     int      // lines to keep after the last of them
-	last     []string // the last lines, whatever they say
+	unchecked string // what make says when it leaves out sparse
+	partial   []byte
+	steps     int64
+	warnings  []Warning
+	told      []string // telling lines
+	want      int      // lines to keep after the last of them
+	last      []string // the last lines, whatever they say
 }
 
 func (t *transcript) Write(p []byte) (int, error) {
@@ -98,13 +98,13 @@ func (t *transcript) line(line string) {
 	if step.MatchString(line) {
 		t.steps++
 		t.report.Step(t.steps)
-		if sparsed.MatchString(line) {
-			t.checked++
-		}
 		t.want = 0
 		return
 	}
 	line = strings.ReplaceAll(line, t.source, "")
+	if m := noChecker.FindString(line); m != "" {
+		t.unchecked = m
+	}
 	if w, ok := parseWarning(line); ok {
 		t.warnings = append(t.warnings, w)
 	}

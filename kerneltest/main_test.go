@@ -1,0 +1,127 @@
+//go:build kernel
+
+package kerneltest
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"patchgen/kbuild"
+	"patchgen/ktree"
+)
+
+var (
+	trees = flag.String("trees", "", "comma-separated trees to test on; else the folders of $PATCHGEN_TREES, separated by colons, or Debian's 6.1, 6.12 and 7.3")
+	build = flag.Bool("build", true, "compile each patch, and boot the series")
+	fetch = flag.Bool("fetch", false, "only open the trees, and print their folders as a setting of PATCHGEN_TREES")
+)
+
+func specs() []string {
+	if *trees != "" {
+		return strings.Split(*trees, ",")
+	}
+	if env := os.Getenv("PATCHGEN_TREES"); env != "" {
+		return filepath.SplitList(env)
+	}
+	return []string{"debian:6.1", "debian:6.12", "debian:7.3"}
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := kbuild.Need(context.Background(), "git", "sparse", "python3", "qemu-system-x86_64"); err != nil {
+		fmt.Fprintln(os.Stderr, "kerneltest:", err)
+		os.Exit(1)
+	}
+	if *fetch {
+		if err := printFolders(); err != nil {
+			fmt.Fprintln(os.Stderr, "kerneltest:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func printFolders() error {
+	var folders []string
+	for _, spec := range specs() {
+		tree, err := ktree.Open(context.Background(), spec, ktree.Options{Progress: &lines{}})
+		if err != nil {
+			return err
+		}
+		folders = append(folders, tree.Dir())
+		tree.Close()
+	}
+	fmt.Printf("PATCHGEN_TREES=%s\n", strings.Join(folders, string(filepath.ListSeparator)))
+	return nil
+}
+
+// TestSeries judges the series that patchgen emits for each of the trees.
+func TestSeries(t *testing.T) {
+	patchgen := filepath.Join(t.TempDir(), "patchgen")
+	if out, err := exec.Command("go", "build", "-o", patchgen, "../cmd/patchgen").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	for _, spec := range specs() {
+		t.Run(spec, func(t *testing.T) {
+			w := openWork(t, spec)
+			s := w.emit(t, patchgen)
+			step(t, "am", s.am)
+			step(t, "checkpatch", s.checkpatch)
+			step(t, "kconfig", s.kconfig)
+			if *build {
+				step(t, "compile", s.compile)
+				step(t, "boot", s.boot)
+			}
+		})
+	}
+}
+
+// step runs a subtest and says how long it took; without "am" there is nothing
+// for the others to judge.
+func step(t *testing.T, name string, f func(*testing.T)) {
+	start := time.Now()
+	ok := t.Run(name, f)
+	say("%s/%s: %v", t.Name(), name, time.Since(start).Round(time.Second/10))
+	if !ok && name == "am" {
+		t.FailNow()
+	}
+}
+
+// say prints a line at once; the testing package holds its own back.
+func say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, format+"\n", args...)
+}
+
+// lines is a progress.Reporter that prints a line at the end of each stage and
+// every half a minute.
+type lines struct {
+	name, unit  string
+	done        int64
+	begun, last time.Time
+}
+
+func (l *lines) Stage(name string, _ int64, unit string) {
+	*l = lines{name: name, unit: unit, begun: time.Now(), last: time.Now()}
+}
+
+func (l *lines) Step(done int64) {
+	l.done = done
+	if time.Since(l.last) > 30*time.Second {
+		l.last = time.Now()
+		say("  %s: %d %s …", l.name, l.done, l.unit)
+	}
+}
+
+func (l *lines) End() {
+	if took := time.Since(l.begun); took > 5*time.Second {
+		say("  %s: %d %s, %v", l.name, l.done, l.unit, took.Round(time.Second/10))
+	}
+}
