@@ -1,6 +1,7 @@
 package edit
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -57,15 +58,15 @@ func (e Edit) applyC(src []byte) ([]byte, Place, *Error) {
 
 // unreadable is the Error of C that cannot be followed.
 func (c *cEdit) unreadable(err error) *Error {
-	e := &Error{Kind: Unreadable, Problem: "the C cannot be followed: " + err.Error()}
+	e := &Error{Kind: Unreadable}
 	var line *sourceError
 	var tok *bodyError
 	switch {
 	case errors.As(err, &line):
-		e.Line = line.line
+		e.Line, e.Problem = line.line, "the C cannot be followed: "+line.what
 	case errors.As(err, &tok):
 		e.Line = c.toks[tok.tok].line
-		e.Problem = fmt.Sprintf("the statements of %s() cannot be followed: %v", c.Function, err)
+		e.Problem = fmt.Sprintf("the statements of %s() cannot be followed: %s", c.Function, tok.what)
 	}
 	return e
 }
@@ -78,7 +79,7 @@ func (c *cEdit) prepare() *Error {
 			err = check(s)
 		}
 		if err != nil {
-			return s, &Error{Kind: BadEdit, Problem: fmt.Sprintf("the edit's %s %q: %v", what, cut(foldText(text), 60), err)}
+			return s, &Error{Kind: BadEdit, Problem: fmt.Sprintf("the edit's %s %s: %v", what, quote(foldText(text), 60), err)}
 		}
 		return s, nil
 	}
@@ -87,7 +88,10 @@ func (c *cEdit) prepare() *Error {
 		if err != nil {
 			return err
 		}
-		c.landmarks = append(c.landmarks, l)
+		same := func(other snippet) bool { return slices.Equal(l.words, other.words) }
+		if !slices.ContainsFunc(c.landmarks, same) {
+			c.landmarks = append(c.landmarks, l)
+		}
 	}
 	for _, text := range c.Inside {
 		in, err := read("surrounding", text, snippet.plain)
@@ -96,22 +100,26 @@ func (c *cEdit) prepare() *Error {
 		}
 		c.inside = append(c.inside, in)
 	}
-	any := func(snippet) error { return nil }
 	var err *Error
-	if c.added, err = read("text", c.Text, any); err != nil {
+	if c.added, err = read("text", c.Text, snippet.ended); err != nil {
 		return err
 	}
-	if c.Put == After && len(c.added.words) > 0 && c.added.words[0] == "else" {
-		// It goes on with the landmark's if, and is whole only with that.
-		for _, text := range c.Landmark {
-			if _, err := read("landmark and text", text+"\n"+c.Text, snippet.whole); err != nil {
-				return err
-			}
-		}
-		return nil
+	if !c.goesOn() {
+		_, err = read("text", c.Text, snippet.whole)
+		return err
 	}
-	_, err = read("text", c.Text, snippet.whole)
-	return err
+	for _, text := range c.Landmark {
+		if _, err := read("landmark and text", text+"\n"+c.Text, snippet.whole); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// goesOn reports whether the text is an else to the landmark's if, and whole
+// only together with it.
+func (c *cEdit) goesOn() bool {
+	return c.Put == After && len(c.added.words) > 0 && c.added.words[0] == "else"
 }
 
 // snippet is C text of an Edit, cut into tokens.
@@ -148,7 +156,18 @@ func (s snippet) landmark() error {
 	if s.words[len(s.words)-1] == ":" {
 		return errors.New("ends in a label")
 	}
-	return errors.Join(s.plain(), s.whole())
+	if err := s.plain(); err != nil {
+		return err
+	}
+	return s.whole()
+}
+
+// ended refuses a last line that swallows the one behind it.
+func (s snippet) ended() error {
+	if bytes.HasSuffix(bytes.TrimRight(s.src, " \t\n"), []byte{'\\'}) {
+		return errors.New("continues on the next line")
+	}
+	return nil
 }
 
 // whole refuses what begins a statement and does not end it.
@@ -207,7 +226,7 @@ func (c *cEdit) findFunction() *Error {
 		e.Problem += ", only " + what
 	}
 	if f, ok := nearestName(name, all); ok {
-		e.Nearest, e.NearestLine = f.name+"()", f.line
+		e.Nearest, e.NearestLine = cut(f.name, 100)+"()", f.line
 	}
 	return e
 }

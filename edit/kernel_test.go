@@ -1,0 +1,170 @@
+//go:build kernel
+
+package edit
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// trees are the kernel trees named in PATCHGEN_TREES.
+func trees(t *testing.T) []string {
+	t.Helper()
+	list := filepath.SplitList(os.Getenv("PATCHGEN_TREES"))
+	if len(list) == 0 {
+		t.Fatal("PATCHGEN_TREES names no kernel tree")
+	}
+	return list
+}
+
+// cFile is a C file of a tree, cut into tokens.
+type kernelFile struct {
+	name string
+	*source
+}
+
+func kernelFiles(t *testing.T, tree string, folders ...string) []kernelFile {
+	t.Helper()
+	var files []kernelFile
+	for _, folder := range folders {
+		err := filepath.WalkDir(filepath.Join(tree, folder), func(path string, d fs.DirEntry, err error) error {
+			if ext := filepath.Ext(path); err != nil || !d.Type().IsRegular() || ext != ".c" && ext != ".h" {
+				return err
+			}
+			src, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			s, err := tokenize(src)
+			if err != nil {
+				t.Errorf("%s: %v", path, err)
+				return nil
+			}
+			files = append(files, kernelFile{path, s})
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(files) == 0 {
+		t.Fatalf("no C in %s", tree)
+	}
+	return files
+}
+
+// TestKernelFiles reads every file, and can follow all but one function in a thousand.
+func TestKernelFiles(t *testing.T) {
+	for _, tree := range trees(t) {
+		functions, lost := 0, 0
+		for _, f := range kernelFiles(t, tree, "kernel", "drivers/xen", "lib", "include/linux") {
+			checkTokens(t, f.name, f.source)
+			for _, fn := range f.functions() {
+				functions++
+				err := errors.New(fn.fault)
+				if fn.fault == "" {
+					var b *body
+					if b, err = f.statements(fn.open+1, fn.close); err == nil {
+						checkBody(t, b)
+						continue
+					}
+				}
+				lost++
+				t.Logf("%s:%d: %s(): %v", f.name, fn.line, fn.name, err)
+			}
+		}
+		if functions < 10000 || lost*1000 > functions {
+			t.Errorf("%s: %d of %d functions cannot be followed", tree, lost, functions)
+		}
+	}
+}
+
+// TestFunctionsAgreeWithCtags lets universal-ctags judge which functions there are.
+func TestFunctionsAgreeWithCtags(t *testing.T) {
+	for _, tree := range trees(t) {
+		for _, f := range kernelFiles(t, tree, "kernel/dma", "drivers/xen") {
+			if strings.HasSuffix(f.name, "xen-pciback/conf_space.c") {
+				continue // ctags takes the macro DEFINE_PCI_CONFIG, without semicolon, for a function
+			}
+			out, err := exec.Command("ctags", "-x", "--language-force=C", "--kinds-C=f", "--sort=no", "--_xformat=%N %n", f.name).Output()
+			if err != nil {
+				t.Fatalf("ctags (package universal-ctags): %v", err)
+			}
+			var got strings.Builder
+			for _, fn := range f.functions() {
+				fmt.Fprintf(&got, "%s %d\n", fn.name, fn.line)
+			}
+			if diff := cmp.Diff(string(out), got.String()); diff != "" {
+				t.Errorf("%s (-ctags +patchgen):\n%s", f.name, diff)
+			}
+		}
+	}
+}
+
+// TestEveryStatement makes an edit after every statement of every function:
+// each goes to its own place, or is refused for a reason that is there.
+func TestEveryStatement(t *testing.T) {
+	for _, tree := range trees(t) {
+		made, refused := 0, map[Kind]int{}
+		for _, f := range kernelFiles(t, tree, "kernel/dma", "drivers/xen") {
+			all := f.functions()
+			for _, fn := range all {
+				twins := 0
+				for _, other := range all {
+					if other.name == fn.name && !other.empty() {
+						twins++
+					}
+				}
+				if twins != 1 || fn.fault != "" {
+					continue
+				}
+				c := &cEdit{source: f.source, f: fn}
+				if c.readBody() != nil {
+					continue
+				}
+				for _, st := range c.body.stmts {
+					m := match{st.first, st.last}
+					if _, ok := c.body.run(m.first, m.last); !ok || c.body.is(m.last, ":") || !c.body.is(m.last, ";") && !c.body.is(m.last, "}") {
+						continue
+					}
+					text := c.show(m.first, m.last, false)
+					if len(text) >= 1000 || len(f.comments) > c.commentsFrom(c.body.tok(m.first).pos) &&
+						f.comments[c.commentsFrom(c.body.tok(m.first).pos)].pos < c.body.tok(m.last).pos && strings.Contains(text, "//") {
+						continue
+					}
+					e := Edit{Function: fn.name, Landmark: []string{text}, Put: After, Text: mark}
+					for _, s := range c.around(m) {
+						e.Inside = append(e.Inside, c.show(s.first, s.last, false))
+					}
+					out, place, err := e.Apply(f.src)
+					if err != nil {
+						fail := err.(*Error)
+						refused[fail.Kind]++
+						if !slices.Contains([]Kind{AmbiguousLandmark, WrongSurroundings}, fail.Kind) {
+							t.Errorf("%s:%d: %v", f.name, c.body.tok(m.first).line, err)
+						}
+						continue
+					}
+					made++
+					end := lineEnd(f.src, c.body.tok(m.last).pos)
+					if place.Line != c.body.tok(m.first).line || !strings.Contains(string(out[end:]), mark) {
+						t.Errorf("%s:%d: edit went to line %d", f.name, c.body.tok(m.first).line, place.Line)
+					}
+				}
+			}
+		}
+		t.Logf("%s: %d edits made, refused %v", tree, made, refused)
+		if made < 5000 || refused[WrongSurroundings]*10 > made {
+			t.Errorf("%s: only %d edits could be made, refused %v", tree, made, refused)
+		}
+	}
+}
