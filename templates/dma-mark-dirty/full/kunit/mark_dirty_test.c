@@ -18,9 +18,11 @@
 #include <linux/dma-mapping.h>
 #include <linux/dma-mark-dirty.h>
 #include <linux/gfp.h>
+#include <linux/hw_breakpoint.h>
 #include <linux/io.h>
 #include <linux/kthread.h>
 #include <linux/mm.h>
+#include <linux/perf_event.h>
 #include <linux/pgtable.h>
 #include <linux/prandom.h>
 #include <linux/scatterlist.h>
@@ -201,6 +203,66 @@ static void mark_dirty_test_pages(struct kunit *test)
 	test_expect_dirty(test, range->dirty);
 	/* Once, although unmap syncs. */
 	KUNIT_EXPECT_EQ(test, test_counted(test, DMA_MARK_DIRTY_CALLS), 1ULL);
+}
+
+struct mark_dirty_watch {
+	unsigned long offset;	/* from the buffer's first byte */
+	int len;
+	int hits;
+	struct perf_event * __percpu *events;
+};
+
+static void mark_dirty_watch_hit(struct perf_event *event,
+				 struct perf_sample_data *data,
+				 struct pt_regs *regs)
+{
+	struct mark_dirty_watch *watch = event->overflow_handler_context;
+
+	watch->hits++;
+}
+
+/* Inside the page, the store hits the buffer's first byte and no other. */
+static void mark_dirty_test_byte(struct kunit *test)
+{
+	struct mark_dirty_test *t = test->priv;
+	unsigned long offset = 1024;
+	struct mark_dirty_watch watches[] = {
+		{ 0, HW_BREAKPOINT_LEN_1 },
+		{ 1, HW_BREAKPOINT_LEN_1 },
+		{ -8, HW_BREAKPOINT_LEN_8 },
+		{ -offset, HW_BREAKPOINT_LEN_8 },
+	};
+	void *buf = t->mem + TEST_BUF + offset;
+	bool watching;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(watches); i++) {
+		struct perf_event_attr attr;
+
+		hw_breakpoint_init(&attr);
+		attr.bp_addr = (unsigned long)buf + watches[i].offset;
+		attr.bp_len = watches[i].len;
+		attr.bp_type = HW_BREAKPOINT_W;
+		watches[i].events = register_wide_hw_breakpoint(&attr,
+								mark_dirty_watch_hit,
+								&watches[i]);
+		if (IS_ERR((void __force *)watches[i].events))
+			break;
+	}
+
+	watching = i == ARRAY_SIZE(watches);
+	if (watching)
+		__dma_mark_dirty(t->dev, virt_to_phys(buf), 1, DMA_FROM_DEVICE);
+
+	while (i--)
+		unregister_wide_hw_breakpoint(watches[i].events);
+	if (!watching)
+		kunit_skip(test, "needs four hardware breakpoints");
+
+	KUNIT_EXPECT_EQ(test, watches[0].hits, 1);
+	for (i = 1; i < ARRAY_SIZE(watches); i++)
+		KUNIT_EXPECT_EQ_MSG(test, watches[i].hits, 0, "at %ld",
+				    (long)watches[i].offset);
 }
 
 static void mark_dirty_test_size_0(struct kunit *test)
@@ -602,6 +664,7 @@ static void mark_dirty_test_concurrent_writer(struct kunit *test)
 
 static struct kunit_case mark_dirty_test_cases[] = {
 	KUNIT_CASE_PARAM(mark_dirty_test_pages, mark_dirty_range_gen_params),
+	KUNIT_CASE(mark_dirty_test_byte),
 	KUNIT_CASE(mark_dirty_test_size_0),
 	KUNIT_CASE(mark_dirty_test_wrap),
 	KUNIT_CASE_PARAM(mark_dirty_test_directions,
