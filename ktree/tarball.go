@@ -68,8 +68,17 @@ func openTarball(ctx context.Context, file string, o Options) (*Tree, error) {
 		if err != nil {
 			return err
 		}
+		// Of a bare archive only its end says that it is whole: two
+		// blocks of zeros, which archive/tar does not ask for.
+		var end [1024]byte
+		if _, err := f.ReadAt(end[:], max(0, st.Size()-int64(len(end)))); format == "tar" && (err != nil || end != [1024]byte{}) {
+			return errors.New("the archive is cut short")
+		}
 		return unpack(ctx, f, st.Size(), format, part, abs, o.Progress)
 	})
+	if e := (*UnsupportedError)(nil); errors.As(err, &e) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("unpack %s: %w", abs, err)
 	}
