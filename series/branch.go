@@ -8,7 +8,6 @@ import (
 	"github.com/go-git/go-billy/v5"
 	"github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/storer"
 )
 
 // Branch stores the series in repo as commits on top of the commit base, as
@@ -28,10 +27,7 @@ func (s *Series) Branch(ctx context.Context, repo *git.Repository, base plumbing
 	case !errors.Is(err, plumbing.ErrReferenceNotFound):
 		return none, fmt.Errorf("branch %s: %w", name, err)
 	}
-	st, ok := repo.Storer.(interface {
-		storer.EncodedObjectStorer
-		Filesystem() billy.Filesystem
-	})
+	st, ok := repo.Storer.(interface{ Filesystem() billy.Filesystem })
 	if !ok {
 		return none, errors.New("the repository is not in a folder")
 	}
@@ -47,7 +43,7 @@ func (s *Series) Branch(ctx context.Context, repo *git.Repository, base plumbing
 	if err != nil {
 		return none, fmt.Errorf("commit %s: %w", base, err)
 	}
-	tip, err := s.commit(ctx, st, base, onto.TreeHash, who, messages)
+	tip, err := s.commit(ctx, repo.Storer, base, onto.TreeHash, who, messages)
 	if err != nil {
 		return none, err
 	}

@@ -34,13 +34,13 @@ type file struct {
 }
 
 // messages returns the commit message of every patch.
-func (s *Series) messages(who object.Signature, signOff bool) ([]string, error) {
+func (s *Series) messages(who object.Signature, sign bool) ([]string, error) {
 	if len(s.Patches) == 0 {
 		return nil, fmt.Errorf("the series %s has no patches", s.Name)
 	}
 	line := ""
-	if signOff {
-		line = fmt.Sprintf("Signed-off-by: %s <%s>", who.Name, who.Email)
+	if sign {
+		line = signOff(who)
 	}
 	var all []string
 	for i, p := range s.Patches {

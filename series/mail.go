@@ -222,10 +222,14 @@ func runGit(ctx context.Context, gitDir string, who object.Signature, args ...st
 	return fmt.Errorf("git %s: %w: %s", args[0], err, bytes.TrimSpace(stderr.Bytes()))
 }
 
-// MBox returns mails as one mbox file, as git format-patch --stdout does.
+// MBox returns what Mail returned as one mbox file, as git format-patch
+// --stdout writes it: with an empty line between patches.
 func MBox(mails []Mail) []byte {
 	var all []byte
-	for _, m := range mails {
+	for i, m := range mails {
+		if i > 1 {
+			all = append(all, '\n')
+		}
 		all = append(all, m.Data...)
 	}
 	return all

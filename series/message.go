@@ -35,10 +35,11 @@ func (i Ident) signature() (object.Signature, error) {
 		return object.Signature{}, fmt.Errorf("the author %s has no e-mail address: give one as \"Name <address>\"", name)
 	case !printable(name), strings.ContainsAny(name, "<>"):
 		return object.Signature{}, fmt.Errorf("the author's name %q has a character that cannot stand in a mail header", i.Name)
-	case len(name) > 60, strings.Contains(name, "@"), strings.Join(strings.Fields(name), " ") != name:
-		// git: mailinfo.c, get_sane_name and cleanup_space.
-		return object.Signature{}, fmt.Errorf("the author's name %q is one that git am would change: over 60 bytes long, with @ or with doubled white space", i.Name)
-	case strings.ContainsFunc(email, func(r rune) bool { return r <= ' ' || r > '~' }), strings.ContainsAny(email, "<>"):
+	case len(name) > 60, strings.Contains(name, "@"), strings.Join(strings.Fields(name), " ") != name,
+		name[0] == '(' && name[len(name)-1] == ')', !isASCII([]byte(name)) && strings.ContainsAny(name, "\"(\\"):
+		// git: mailinfo.c, handle_from.
+		return object.Signature{}, fmt.Errorf("the author's name %q would not get through git am: make it plainer", i.Name)
+	case strings.ContainsFunc(email, func(r rune) bool { return r <= ' ' || r > '~' }), strings.ContainsAny(email, `"(),:;<>[\]`):
 		return object.Signature{}, fmt.Errorf("the author's e-mail address %q has a character that cannot stand in a mail header", i.Email)
 	case i.When.Unix() < 0, i.When.Year() < 1970, i.When.Year() > 2099, zone <= -24*60*60, zone >= 24*60*60:
 		// git am reads years of this range only (git: date.c).
@@ -59,8 +60,9 @@ var (
 	// cleanup_subject).
 	subjectPrefix = regexp.MustCompile(`^(?i:re:|:|\[)`)
 	// A line that git am takes for the begin of the patch, and all before it
-	// for the whole message (git: mailinfo.c, patchbreak).
-	patchStart = regexp.MustCompile(`^(diff -|Index: |---\s*$|--- \S)`)
+	// for the whole message (git: mailinfo.c, patchbreak), or go-gitdiff for a
+	// hunk.
+	patchStart = regexp.MustCompile(`^(diff -|Index: |---\s*$|--- \S|@@ -)`)
 	// A line that git am takes for the begin of another mail, and some more
 	// (git: builtin/mailsplit.c, is_from_line).
 	mailStart = regexp.MustCompile(`^From .*\d.\d\d:\d\d`)
@@ -93,7 +95,7 @@ func checkText(text string) error {
 		case !printable(strings.ReplaceAll(line, "\t", " ")):
 			problem = "is not printable UTF-8"
 		case patchStart.MatchString(line):
-			problem = "would end the message for git am"
+			problem = "looks like a patch and would end the message"
 		case mailStart.MatchString(line):
 			problem = "would begin another mail for git am"
 		case i == 0 && header.MatchString(line):
@@ -128,6 +130,9 @@ func message(subject, text, signOff string) (string, error) {
 var (
 	lineEnds   = regexp.MustCompile(`(?m)[ \t]+$`)
 	emptyLines = regexp.MustCompile(`\n{3,}`)
+
+	trailer     = regexp.MustCompile(`^[0-9A-Za-z-]+[ \t]*:`)
+	lastRemarks = regexp.MustCompile(`(\n+#.*)+$`) // for git no part of a message
 )
 
 // clean takes white space off the ends of lines and of text, and all but one
@@ -137,11 +142,16 @@ func clean(text string) string {
 	return strings.Trim(emptyLines.ReplaceAllString(text, "\n\n"), "\n")
 }
 
+func signOff(who object.Signature) string {
+	return fmt.Sprintf("Signed-off-by: %s <%s>", who.Name, who.Email)
+}
+
 // sign adds the line signOff to text as git format-patch --signoff does:
 // joined to the trailers if text ends in some, and only if it is not there yet
 // (git: sequencer.c, append_signoff).
 func sign(text, signOff string) string {
-	last := strings.Split(text[strings.LastIndex(text, "\n\n")+1:], "\n")
+	body := lastRemarks.ReplaceAllString(text, "")
+	last := strings.Split(body[strings.LastIndex(body, "\n\n")+1:], "\n")
 	switch {
 	case text == "":
 		return signOff
@@ -152,8 +162,6 @@ func sign(text, signOff string) string {
 	}
 	return text + "\n" + signOff
 }
-
-var trailer = regexp.MustCompile(`^[0-9A-Za-z-]+[ \t]*:`)
 
 // areTrailers reports whether git takes the lines of a last paragraph for
 // trailers: all of them are, or a quarter if git wrote one of them (git:
