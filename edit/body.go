@@ -134,7 +134,8 @@ func (b *body) statementEnd(i, end, in, depth int) (next int, leaf bool, err err
 		return next, false, err
 	}
 	if b.tok(i).kind == word {
-		switch string(b.s.text(b.tok(i))) {
+		name := string(b.s.text(b.tok(i)))
+		switch name {
 		case "if":
 			next, err = b.ifElse(i, end, in, depth)
 			return next, false, err
@@ -158,7 +159,9 @@ func (b *body) statementEnd(i, end, in, depth int) (next int, leaf bool, err err
 			switch {
 			case b.is(i+1, ":"):
 				return i + 2, true, nil
-			case b.is(i+1, "{") && !typeKeyword[string(b.s.text(b.tok(i)))]:
+			case keywords[name] || prefixes[name]:
+				// A parenthesis or a brace behind it is part of an expression or a type.
+			case b.is(i+1, "{"):
 				// A macro that is the head of a block.
 				next, err = b.under(i+1, end, in, depth, i, i)
 				return next, false, err

@@ -141,6 +141,8 @@ func TestPlaces(t *testing.T) {
 		{"macro without semicolon before else", Edit{Landmark: sync, Put: After}, in("\tif (a)\n\t\tWARN(b)\n\telse\n\t\tc();\n\tsync(dev, x);\n«»"), ""},
 		{"macro in place of while", Edit{Landmark: sync, Put: After}, in("\tdo {\n\t\ta();\n\t} while_each_thread(b, c);\n\tsync(dev, x);\n«»"), ""},
 		{"statement expression", Edit{Landmark: sync, Put: After}, in("\tx = ({ int y; sync(dev, x); y; });\n\tsync(dev, x);\n«»"), ""},
+		{"compound literal", Edit{Landmark: []string{"if (a) return (struct s){ .x = 1 }; else b();"}, Put: After}, in("\tif (a)\n\t\treturn (struct s){ .x = 1 };\n\telse\n\t\tb();\n«»\tsync(dev, x);\n"), ""},
+		{"type of", Edit{Landmark: []string{"typeof(x) y = { 1 };"}, Put: After}, in("\ttypeof(x) y = { 1 };\n«»"), ""},
 		{"continued line", Edit{Landmark: sync, Put: After}, in("\tsync(dev, \\\n\t     x);\n«»"), ""},
 		{"Latin-1", Edit{Landmark: sync, Put: After}, in("\t/* J\xf6rg */\n\tp(\"\xe9\");\n\tsync(dev, x);\n«»"), ""},
 		{"text that holds the landmark", Edit{Landmark: sync, Put: Replace, Text: "\tif (y)\n\t\tsync(dev, x);\n\tsync(dev, x);\n"}, in("\ta();\n«\tsync(dev, x);\n»"), ""},

@@ -26,7 +26,7 @@ func trees(t *testing.T) []string {
 	return list
 }
 
-// cFile is a C file of a tree, cut into tokens.
+// kernelFile is a C file of a tree, cut into tokens.
 type kernelFile struct {
 	name string
 	*source
@@ -155,9 +155,11 @@ func TestEveryStatement(t *testing.T) {
 						continue
 					}
 					made++
-					end := lineEnd(f.src, c.body.tok(m.last).pos)
-					if place.Line != c.body.tok(m.first).line || !strings.Contains(string(out[end:]), mark) {
-						t.Errorf("%s:%d: edit went to line %d", f.name, c.body.tok(m.first).line, place.Line)
+					went := strings.Index(string(out), mark)
+					behind := f.toks[c.body.lo+m.last+1].pos
+					if place.Line != c.body.tok(m.first).line || went < c.body.tok(m.last).end || went > behind ||
+						string(out) != string(f.src[:went])+mark+string(f.src[went:]) {
+						t.Errorf("%s:%d: edit went to line %d", f.name, c.body.tok(m.first).line, lineOf(f.src, went))
 					}
 				}
 			}

@@ -60,6 +60,7 @@ func checkTokens(t *testing.T, file string, s *source) {
 			line++
 		}
 	}
+	lines[len(s.src)] = line
 	taken := make([]bool, len(s.src))
 	take := func(pos, end, line, last int) {
 		t.Helper()
@@ -84,8 +85,8 @@ func checkTokens(t *testing.T, file string, s *source) {
 		last := 0
 		for _, c := range spans {
 			take(c.pos, c.end, c.line, last)
-			if lines[c.end-1] != c.endLine {
-				t.Fatalf("%s:%d: ends on line %d, not %d", file, c.line, lines[c.end-1], c.endLine)
+			if lines[c.end] != c.endLine {
+				t.Fatalf("%s:%d: ends on line %d, not %d", file, c.line, lines[c.end], c.endLine)
 			}
 			last = c.end
 		}
