@@ -1,6 +1,7 @@
 package series
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,7 +30,7 @@ func Render(tree *ktree.Tree, set *templates.Set, variant string, o RenderOption
 	if err != nil {
 		return nil, err
 	}
-	r := renderer{tree: tree, set: set, files: make(map[string][]byte)}
+	r := renderer{tree: tree, set: set, files: make(map[string][]byte), lines: make(map[string][]int)}
 	if err := r.survey(o); err != nil {
 		return nil, err
 	}
@@ -66,6 +67,7 @@ type renderer struct {
 	set   *templates.Set
 	data  templates.Data
 	files map[string][]byte // as the patches so far leave them
+	lines map[string][]int  // for each line of such a file, its number in the tree; that of the line before for an added one
 }
 
 // survey finds out what the tree is and has.
@@ -239,11 +241,39 @@ func (r *renderer) edit(e templates.Edit, before map[string][]byte) (PlacedEdit,
 		return placed, err
 	}
 	placed.Function = function
+	placed.Line = r.moved(e.File, placed.Line, src, out)
 	if _, ok := before[e.File]; !ok {
 		before[e.File] = src
 	}
 	r.files[e.File] = out
 	return placed, nil
+}
+
+// moved notes that an edit made out of src, and returns what number the line
+// had in the tree: that is where a person looks for it.
+func (r *renderer) moved(file string, line int, src, out []byte) int {
+	a, b := bytes.SplitAfter(src, []byte("\n")), bytes.SplitAfter(out, []byte("\n"))
+	was := r.lines[file]
+	if was == nil {
+		was = make([]int, len(a))
+		for i := range was {
+			was[i] = i + 1
+		}
+	}
+	head := 0
+	for head < min(len(a), len(b)) && bytes.Equal(a[head], b[head]) {
+		head++
+	}
+	tail := 0
+	for tail < min(len(a), len(b))-head && bytes.Equal(a[len(a)-1-tail], b[len(b)-1-tail]) {
+		tail++
+	}
+	now := slices.Clone(was[:head])
+	for range len(b) - head - tail {
+		now = append(now, was[max(head-1, 0)])
+	}
+	r.lines[file] = append(now, was[len(was)-tail:]...)
+	return was[min(max(line-1, 0), len(was)-1)]
 }
 
 func putOf(word string) (edit.Put, error) {
