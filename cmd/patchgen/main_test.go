@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 // TestScripts runs testdata/script, which reads as a tutorial. Each script has a
 // stand-in for a kernel tree in linux/.
 func TestScripts(t *testing.T) {
-	tree, err := filepath.Abs("testdata/linux")
+	tree, err := filepath.Abs("../../series/testdata/linux")
 	if err != nil {
 		t.Fatal(err)
 	}
