@@ -1,0 +1,131 @@
+package templates
+
+import (
+	"io/fs"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+// Every file of a set is used by a manifest, every file that a manifest names is
+// there and parses, and every feature that is asked for is defined.
+func TestSets(t *testing.T) {
+	for _, name := range Names() {
+		s, err := Load(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data := Data{Has: make(map[string]bool), Name: make(map[string]string), BaseCommit: strings.Repeat("0", 40)}
+		for _, f := range s.Features {
+			data.Has[f.Name] = false
+		}
+		if len(s.Generations) == 0 {
+			t.Errorf("%s has no generations", name)
+		}
+		for _, g := range s.Generations {
+			if len(g.Tests) == 0 {
+				t.Errorf("%s: generation %s has no tests", name, g.Name)
+			}
+			for k, v := range g.Names {
+				data.Name[k] = v
+			}
+		}
+		used := []string{"generations.toml"}
+		asked := make(map[string]bool)
+		use := func(file string) {
+			used = append(used, file)
+			for _, all := range []bool{false, true} {
+				for f := range data.Has {
+					data.Has[f] = all
+				}
+				if _, err := s.RenderFile(file, data); err != nil {
+					t.Error(err)
+				}
+			}
+			text, _ := fs.ReadFile(s.files, file)
+			for _, m := range hasFeature.FindAllStringSubmatch(string(text), -1) {
+				asked[m[1]] = true
+			}
+		}
+		when := func(list []string) {
+			for _, w := range list {
+				w = strings.TrimPrefix(w, "!")
+				if _, ok := data.Has[w]; !ok {
+					t.Errorf("%s: when has %q, which is no feature", name, w)
+				}
+				asked[w] = true
+			}
+		}
+		for _, variant := range s.Variants() {
+			v, err := s.Variant(variant)
+			if err != nil {
+				t.Fatal(err)
+			}
+			use(variant + ".toml")
+			use(v.Cover)
+			for _, p := range v.Patches {
+				use(p.Message)
+				when(p.When)
+				for _, n := range p.New {
+					use(n.Template)
+					when(n.When)
+				}
+				for _, e := range p.Edits {
+					when(e.When)
+					if e.Template != "" {
+						use(e.Template)
+					}
+					if (e.Text == "") == (e.Template == "") {
+						t.Errorf("%s: an edit of %s wants either text or template", name, e.File)
+					}
+				}
+			}
+		}
+		for f := range data.Has {
+			if !asked[f] {
+				t.Errorf("%s: nobody asks for the feature %s", name, f)
+			}
+		}
+		fs.WalkDir(s.files, ".", func(file string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() && !slices.Contains(used, file) {
+				t.Errorf("%s: nothing uses %s", name, file)
+			}
+			return err
+		})
+	}
+}
+
+var hasFeature = regexp.MustCompile(`\.Has\.([a-z_]+)`)
+
+func TestMistakes(t *testing.T) {
+	for _, tt := range []struct{ name, manifest, want string }{
+		{"unknown key", "cover = \"c\"\n[[patch]]\nmesage = \"m\"\n", "unknown key patch.mesage"},
+		{"no TOML", "cover =", "v.toml"},
+	} {
+		s, err := loadFS("s", fstest.MapFS{
+			"generations.toml": {Data: []byte("[[generation]]\nname = \"A\"\n")},
+			"v.toml":           {Data: []byte(tt.manifest)},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Variant("v"); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
+		}
+	}
+	s, err := Load("dma-mark-dirty")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := s.Render("text", "{{if .Has.tpyo}}x{{end}}", Data{Has: map[string]bool{}}); err == nil {
+		t.Errorf("a feature that does not exist gave %q", out)
+	}
+	if _, err := Load("nonsense"); err == nil || !strings.Contains(err.Error(), "dma-mark-dirty") {
+		t.Errorf("got %v, want the names that there are", err)
+	}
+	if _, err := s.Variant("nonsense"); err == nil || !strings.Contains(err.Error(), "full") {
+		t.Errorf("got %v, want the names that there are", err)
+	}
+}
