@@ -131,6 +131,7 @@ func newTree(t *Tree) (*Tree, error) {
 		return nil, err
 	}
 	t.release = release
+	t.read["Makefile"] = true
 	return t, nil
 }
 
