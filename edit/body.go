@@ -349,9 +349,14 @@ func (b *body) tear() {
 }
 
 // whole reports whether tokens x to y are whole statements directly in a scope.
+// A macro without semicolon that stands last before them or among them may
+// take up what follows.
 func (b *body) whole(x, y, in int) bool {
+	ended := func(i int) bool {
+		return i == 0 || slices.Contains([]string{";", "{", "}", ":"}, string(b.s.text(b.tok(i-1))))
+	}
 	end, ok := b.run(x, y-1)
-	return ok && b.stmts[end].scope == in
+	return ok && b.stmts[end].scope == in && ended(x) && ended(y)
 }
 
 // balanced reports whether every bracket in tokens x to y has its partner there.

@@ -11,7 +11,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -169,4 +171,43 @@ func TestEveryStatement(t *testing.T) {
 			t.Errorf("%s: only %d edits could be made, refused %v", tree, made, refused)
 		}
 	}
+}
+
+// TestHostile takes eight times the input, for which quadratic time would be
+// 64 times as long. It needs no kernel, but more time than other tests have.
+func TestHostile(t *testing.T) {
+	const n = 1 << 16
+	short, long := hostile(n), hostile(8*n)
+	edits := []Edit{
+		{Function: "f", Landmark: []string{"sync(dev, x);"}, Put: After, Text: mark},
+		{Function: "f", Landmark: []string{"sync(dev, x);"}, Put: Replace, Text: mark},
+		{Landmark: []string{"sync(dev, x);\nreturn 0;"}, Put: Replace, Text: mark},
+	}
+	cost := func(src string) time.Duration {
+		start := cpuTime(t)
+		for _, e := range edits {
+			e.Apply([]byte(src))
+		}
+		return cpuTime(t) - start
+	}
+	for name := range short {
+		a, b := cost(short[name]), cost(long[name])
+		for try := 0; b > 30*a+50*time.Millisecond; try++ {
+			if try == 5 { // a garbage collection does not come every time
+				t.Errorf("%s: %v for %d bytes, %v for %d bytes", name, a, len(short[name]), b, len(long[name]))
+				break
+			}
+			a, b = min(a, cost(short[name])), min(b, cost(long[name]))
+		}
+	}
+}
+
+// cpuTime is what the process has used, whatever else the machine does.
+func cpuTime(t *testing.T) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano())
 }
