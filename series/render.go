@@ -30,7 +30,7 @@ func Render(tree *ktree.Tree, set *templates.Set, variant string, o RenderOption
 	if err != nil {
 		return nil, err
 	}
-	r := renderer{tree: tree, set: set, files: make(map[string][]byte), lines: make(map[string][]int)}
+	r := renderer{tree: tree, set: set, files: make(map[string][]byte), grown: make(map[string][]growth)}
 	if err := r.survey(o); err != nil {
 		return nil, err
 	}
@@ -66,8 +66,8 @@ type renderer struct {
 	tree  *ktree.Tree
 	set   *templates.Set
 	data  templates.Data
-	files map[string][]byte // as the patches so far leave them
-	lines map[string][]int  // for each line of such a file, its number in the tree; that of the line before for an added one
+	files map[string][]byte   // as the patches so far leave them
+	grown map[string][]growth // by the edits so far
 }
 
 // survey finds out what the tree is and has.
@@ -249,31 +249,29 @@ func (r *renderer) edit(e templates.Edit, before map[string][]byte) (PlacedEdit,
 	return placed, nil
 }
 
+// A growth is what an edit did to a file's lines: those behind the first at
+// lines moved down by added.
+type growth struct{ at, added int }
+
 // moved notes that an edit made out of src, and returns what number the line
-// had in the tree: that is where a person looks for it.
+// of src has in the tree: that is where a person looks for it.
 func (r *renderer) moved(file string, line int, src, out []byte) int {
-	a, b := bytes.SplitAfter(src, []byte("\n")), bytes.SplitAfter(out, []byte("\n"))
-	was := r.lines[file]
-	if was == nil {
-		was = make([]int, len(a))
-		for i := range was {
-			was[i] = i + 1
+	same := 0
+	for same < min(len(src), len(out)) && src[same] == out[same] {
+		same++
+	}
+	newline := []byte("\n")
+	g := growth{
+		at:    bytes.Count(src[:same], newline),
+		added: bytes.Count(out, newline) - bytes.Count(src, newline),
+	}
+	for _, before := range slices.Backward(r.grown[file]) {
+		if line > before.at {
+			line = max(line-before.added, before.at)
 		}
 	}
-	head := 0
-	for head < min(len(a), len(b)) && bytes.Equal(a[head], b[head]) {
-		head++
-	}
-	tail := 0
-	for tail < min(len(a), len(b))-head && bytes.Equal(a[len(a)-1-tail], b[len(b)-1-tail]) {
-		tail++
-	}
-	now := slices.Clone(was[:head])
-	for range len(b) - head - tail {
-		now = append(now, was[max(head-1, 0)])
-	}
-	r.lines[file] = append(now, was[len(was)-tail:]...)
-	return was[min(max(line-1, 0), len(was)-1)]
+	r.grown[file] = append(r.grown[file], g)
+	return line
 }
 
 func putOf(word string) (edit.Put, error) {
