@@ -80,7 +80,7 @@ func parseDeb822(text string) []aptSource {
 
 var (
 	fieldRE = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*$`)
-	lineRE  = regexp.MustCompile(`^deb\s+(?:\[([^\]]*)\]\s*)?(\S+)\s+(\S+)((?:\s+\S+)*)\s*$`)
+	lineRE  = regexp.MustCompile(`^deb\s+(?:\[([^\]]*)\])?(.*)$`)
 )
 
 // parseList reads a file in the format of sources.list: one entry a line.
@@ -92,7 +92,11 @@ func parseList(text string) []aptSource {
 		if m == nil {
 			continue
 		}
-		s := aptSource{uris: []string{m[2]}, suites: []string{m[3]}, components: strings.Fields(m[4])}
+		words := strings.Fields(m[2])
+		if len(words) < 2 {
+			continue
+		}
+		s := aptSource{uris: words[:1], suites: words[1:2], components: words[2:]}
 		for _, option := range strings.Fields(m[1]) {
 			// Several values stand with commas here, with spaces in a .sources file.
 			if name, value, ok := strings.Cut(option, "="); ok && fieldRE.MatchString(name) {
