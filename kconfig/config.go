@@ -42,10 +42,10 @@ func ParseConfig(file string, src []byte) (Config, error) {
 		name, value, ok := strings.Cut(line, "=")
 		name, prefixed := strings.CutPrefix(name, configPrefix)
 		if !ok || !prefixed || !isWord(name) {
-			return nil, fmt.Errorf("%s:%d: want CONFIG_NAME=value or # CONFIG_NAME%s, found %q", file, number, notSet, line)
+			return nil, fmt.Errorf("%s:%d: want CONFIG_NAME=value or # CONFIG_NAME%s, found %q", file, number, notSet, clip(line))
 		}
 		if !isConfigValue(value) {
-			return nil, fmt.Errorf("%s:%d: the value of %s%s is none of y, m, n, a number or a quoted string: %q", file, number, configPrefix, name, value)
+			return nil, fmt.Errorf("%s:%d: the value of %s%s is none of y, m, n, a number or a quoted string: %q", file, number, configPrefix, clip(name), clip(value))
 		}
 		c[name] = value
 	}
