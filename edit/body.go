@@ -283,13 +283,12 @@ func (b *body) run(first, last int) (end int, ok bool) {
 		return 0, false
 	}
 	end = b.at[first]
-	in := b.stmts[end].scope
-	if !b.scopes[in].braced {
+	if !b.scopes[b.stmts[end].scope].braced {
 		return 0, false
 	}
 	for b.stmts[end].last < last {
 		next := b.stmts[end].last + 1
-		if next >= len(b.at) || b.at[next] < 0 || b.stmts[b.at[next]].scope != in {
+		if next >= len(b.at) || b.at[next] < 0 {
 			return 0, false
 		}
 		end = b.at[next]
@@ -326,47 +325,29 @@ func (b *body) tear() {
 		}
 		in := 0
 		if o >= 0 {
-			in = b.block[o] // -1: no block, but the brackets of an expression
+			in = b.block[o]
+		}
+		if in < 0 || b.within(from, to) {
+			continue // in brackets that open no block, or in an expression
 		}
 		for k, p := range c.parts {
 			x, y := p.tok-b.lo, to
 			if k+1 < len(c.parts) {
 				y = c.parts[k+1].tok - b.lo
 			}
-			if x == y || in >= 0 && b.whole(x, y, in) || b.balanced(x, y) && (in < 0 || b.within(from, to)) {
-				continue
+			if x < y && !b.whole(x, y, in) {
+				b.scopes[in].torn = c
 			}
-			for in < 0 {
-				o = b.around[o]
-				if in = 0; o >= 0 {
-					in = b.block[o]
-				}
-			}
-			b.scopes[in].torn = c
-			break
 		}
 	}
 }
 
 // whole reports whether tokens x to y are whole statements directly in a scope.
-// A macro without semicolon that stands last before them or among them may
-// take up what follows.
+// A macro without semicolon that stands before them may take up what follows.
 func (b *body) whole(x, y, in int) bool {
-	ended := func(i int) bool {
-		return i == 0 || slices.Contains([]string{";", "{", "}", ":"}, string(b.s.text(b.tok(i-1))))
-	}
+	ended := x == 0 || slices.Contains([]string{";", "{", "}", ":"}, string(b.s.text(b.tok(x-1))))
 	end, ok := b.run(x, y-1)
-	return ok && b.stmts[end].scope == in && ended(x) && ended(y)
-}
-
-// balanced reports whether every bracket in tokens x to y has its partner there.
-func (b *body) balanced(x, y int) bool {
-	for i := x; i < y; i++ {
-		if p := b.pair[i]; p >= 0 && (p < x || p >= y) {
-			return false
-		}
-	}
-	return true
+	return ok && b.stmts[end].scope == in && ended
 }
 
 // within reports whether tokens x to y stand inside one simple statement that

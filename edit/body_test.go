@@ -46,7 +46,7 @@ func configurations(lines []string) []string {
 func TestConfigurations(t *testing.T) {
 	parts := []string{
 		"if (a)", "else", "if (a) {", "} else {", "{", "}", "for (;;)", "do", "while (b);", "switch (c) {", "case 1:", "out:",
-		"b();", "c();", ";", "x =", "y", "+ z", "w;", "call(", "d,", "e);", "sync(dev, x);", "sync(dev, x);", "WARN(f)",
+		"b();", "c();", ";", "x =", "y", "+ z", "w;", "call(", "d,", "e);", "(", ")", "sync(dev, x);", "sync(dev, x);", "WARN(f)",
 		"#if A", "#if A", "#ifdef B", "#else", "#endif", "#endif", "#endif",
 	}
 	e := Edit{Function: "f", Landmark: []string{"sync(dev, x);"}, Put: After, Text: "mark(dev);\n"}

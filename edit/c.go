@@ -46,14 +46,23 @@ func (e Edit) applyC(src []byte) ([]byte, Place, *Error) {
 	if fail != nil {
 		return nil, Place{}, fail
 	}
-	where := e.Function + "()"
+	return put(src, at, e.Text), Place{Line: c.body.tok(m.first).line, How: c.how(m)}, nil
+}
+
+// how is the phrase of the Place, with the statement that the text stands beside.
+func (c *cEdit) how(m match) string {
+	where := c.Function + "()"
 	for _, s := range c.around(m) {
 		where += ", in " + c.head(s, true)
 	}
-	return put(src, at, e.Text), Place{
-		Line: c.body.tok(m.first).line,
-		How:  cut(fmt.Sprintf("%s: %s %s", cut(where, 62), e.Put, strings.TrimSuffix(c.show(m.first, m.last, true), ";")), 100),
-	}, nil
+	first, last := m.first, m.last
+	switch end, _ := c.body.run(first, last); c.Put {
+	case After:
+		first = c.body.stmts[end].first
+	case Before:
+		last = c.body.stmts[c.body.at[first]].last
+	}
+	return cut(fmt.Sprintf("%s: %s %s", cut(where, 62), c.Put, strings.TrimSuffix(c.show(first, last, true), ";")), 100)
 }
 
 // unreadable is the Error of C that cannot be followed.

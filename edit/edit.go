@@ -124,8 +124,7 @@ func conflict(src []byte, file string) (int, string) {
 			}
 			i += from
 			end := i + len(mark)
-			atEnd := end == len(src) || src[end] == '\n'
-			if (i == 0 || src[i-1] == '\n') && (atEnd || mark != "=======" && src[end] == ' ') {
+			if (i == 0 || src[i-1] == '\n') && (end == len(src) || src[end] == '\n' || src[end] == ' ') {
 				first, found = i, mark
 				break
 			}

@@ -73,25 +73,15 @@ func (s *source) functions() []function {
 			}
 			i = end
 		case s.is(i, "{"):
-			f := function{open: i}
-			f.at = -1
-			if !assigned {
-				f.at = definedName(decl)
-			}
-			end := i
-			if f.at < 0 {
-				end = s.skipBraces(i)
-			} else {
-				f.name, f.line = string(s.text(s.toks[f.at])), s.toks[f.at].line
+			if at := definedName(decl); at >= 0 && !assigned {
+				f := function{name: string(s.text(s.toks[at])), at: at, open: i, line: s.toks[at].line}
 				f.close, f.fault = s.bodyEnd(i)
 				found = append(found, f)
-				end = f.close
+				i = f.close
+			} else {
+				i = s.skipBraces(i)
 			}
-			wasAssigned := assigned
 			reset()
-			// An initializer's declaration goes on to its semicolon.
-			assigned = wasAssigned && f.at < 0
-			i = end
 		default:
 			it := item{tok: i}
 			if s.toks[i].kind == word {
@@ -215,7 +205,7 @@ func (s *source) bodyEnd(i int) (int, string) {
 }
 
 // skipBraces returns the brace that closes the one at i, of a type or an
-// initializer; one in column 0 with no comma behind it ends it in any case.
+// initializer; one in column 0 does in any case.
 func (s *source) skipBraces(i int) int {
 	depth := 0
 	for j := i; j < len(s.toks); j++ {
@@ -224,7 +214,7 @@ func (s *source) skipBraces(i int) int {
 			depth++
 		case s.is(j, "}"):
 			depth--
-			if depth == 0 || s.column0(j) && (j+1 == len(s.toks) || s.is(j+1, ";")) {
+			if depth == 0 || s.column0(j) {
 				return j
 			}
 		}

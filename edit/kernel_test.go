@@ -173,6 +173,65 @@ func TestEveryStatement(t *testing.T) {
 	}
 }
 
+// TestEditsOfSeries finds the places that the series edits, in each tree that has the file's function.
+func TestEditsOfSeries(t *testing.T) {
+	const loop = "for_each_sg(sgl, sg, nents, i)"
+	edits := []Edit{
+		{File: "kernel/dma/direct.h", Function: "dma_direct_sync_single_for_cpu", Put: After, Landmark: []string{
+			"if (unlikely(is_swiotlb_buffer(paddr))) swiotlb_tbl_sync_single(dev, paddr, size, dir, SYNC_FOR_CPU);",
+			"if (unlikely(is_swiotlb_buffer(dev, paddr))) swiotlb_sync_single_for_cpu(dev, paddr, size, dir);",
+			"swiotlb_sync_single_for_cpu(dev, paddr, size, dir);",
+		}},
+		{File: "kernel/dma/direct.h", Function: "dma_direct_unmap_page dma_direct_unmap_phys", Put: After, Landmark: []string{
+			"if (!(attrs & DMA_ATTR_SKIP_CPU_SYNC)) dma_direct_sync_single_for_cpu(dev, addr, size, dir);",
+			"if (!(attrs & DMA_ATTR_SKIP_CPU_SYNC)) dma_direct_sync_single_for_cpu(dev, addr, size, dir, flush);",
+		}},
+		{File: "kernel/dma/direct.c", Function: "dma_direct_sync_sg_for_cpu", Inside: []string{loop}, Put: After, Landmark: []string{
+			"if (unlikely(is_swiotlb_buffer(paddr))) swiotlb_tbl_sync_single(dev, paddr, sg->length, dir, SYNC_FOR_CPU);",
+			"if (unlikely(is_swiotlb_buffer(dev, paddr))) swiotlb_sync_single_for_cpu(dev, paddr, sg->length, dir);",
+			"swiotlb_sync_single_for_cpu(dev, paddr, sg->length, dir);",
+		}},
+		{File: "kernel/dma/mapping.c", Function: "__dma_need_sync dma_need_sync", Landmark: []string{
+			"const struct dma_map_ops *ops = get_dma_ops(dev);",
+		}},
+		{File: "drivers/xen/swiotlb-xen.c", Function: "xen_swiotlb_unmap_page xen_swiotlb_unmap_phys", Put: After, Landmark: []string{
+			"if (is_xen_swiotlb_buffer(hwdev, dev_addr)) swiotlb_tbl_unmap_single(hwdev, paddr, size, size, dir, attrs);",
+			"if (is_xen_swiotlb_buffer(hwdev, dev_addr)) swiotlb_tbl_unmap_single(hwdev, paddr, size, dir, attrs);",
+			"pool = xen_swiotlb_find_pool(hwdev, dev_addr); if (pool) __swiotlb_tbl_unmap_single(hwdev, paddr, size, dir, attrs, pool);",
+		}},
+		{File: "MAINTAINERS", Section: "DMA MAPPING HELPERS", Put: After, Landmark: []string{"F: kernel/dma/"}},
+		{File: "Documentation/admin-guide/kernel-parameters.txt", Landmark: []string{"dma_debug_driver=<driver_name>"}},
+		{File: "Documentation/core-api/dma-attributes.rst", Put: After, Landmark: []string{"device domain after releasing a mapping for it. Use this attribute with\ncare!"}},
+	}
+	for _, tree := range trees(t) {
+		for _, e := range edits {
+			src, err := os.ReadFile(filepath.Join(tree, e.File))
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.Text = "mark();\n"
+			functions := strings.Fields(e.Function)
+			if len(functions) == 0 {
+				functions = []string{""}
+			}
+			made := 0
+			for _, e.Function = range functions {
+				_, place, err := e.Apply(src)
+				switch fail, _ := err.(*Error); {
+				case err == nil:
+					t.Logf("%s/%s:%d: %s", filepath.Base(tree), e.File, place.Line, place.How)
+					made++
+				case fail.Kind != NoFunction:
+					t.Errorf("%s: %v", tree, err)
+				}
+			}
+			if made != 1 {
+				t.Errorf("%s: %s: %d edits of %v made", tree, e.File, made, functions)
+			}
+		}
+	}
+}
+
 // TestHostile takes eight times the input, for which quadratic time would be
 // 64 times as long. It needs no kernel, but more time than other tests have.
 func TestHostile(t *testing.T) {

@@ -245,7 +245,13 @@ func (c *cEdit) surroundings(m match) *Error {
 		if len(heads) == 0 {
 			return fmt.Sprintf("directly in %s()", c.Function)
 		}
-		return "inside " + strings.Join(heads, ", ")
+		names := slices.Clone(heads)
+		for i, h := range names {
+			if h == "" {
+				names[i] = "{…}"
+			}
+		}
+		return "inside " + strings.Join(names, ", ")
 	}
 	var heads []string
 	for _, s := range around {
@@ -286,14 +292,13 @@ func (c *cEdit) lines(m match) (stretch, *Error) {
 		d := c.comments[i]
 		start := lineStart(c.src, d.pos)
 		if d.end <= attached {
-			gap := c.src[d.end:attached]
-			if start < before || !blank(gap) || bytes.Count(gap, []byte{'\n'}) != 1 {
+			if start < before || bytes.Count(c.src[d.end:attached], []byte{'\n'}) != 1 {
 				break
 			}
 		} else if start < before {
 			return refuse(first.line, "begins where a comment ends")
 		}
-		attached = min(attached, start)
+		attached = start
 	}
 	switch c.Put {
 	case Before:
