@@ -23,6 +23,10 @@ type Ident struct {
 // crud is what git cuts off the ends of a name or address (git: ident.c).
 const crud = " .,:;<>\"\\'"
 
+// address is what is taken for an e-mail address: little that RFC 5322 allows
+// is left out, and nothing is left that would need quotes.
+var address = regexp.MustCompile("^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+$")
+
 // signature checks i and gives it the form that git would store. Whatever
 // could break out of a header or a commit object is refused.
 func (i Ident) signature() (object.Signature, error) {
@@ -39,8 +43,8 @@ func (i Ident) signature() (object.Signature, error) {
 		name[0] == '(' && name[len(name)-1] == ')', !isASCII([]byte(name)) && strings.ContainsAny(name, "\"(\\"):
 		// git: mailinfo.c, handle_from.
 		return object.Signature{}, fmt.Errorf("the author's name %q would not get through git am: make it plainer", i.Name)
-	case strings.ContainsFunc(email, func(r rune) bool { return r <= ' ' || r > '~' }), strings.ContainsAny(email, `"(),:;<>[\]`):
-		return object.Signature{}, fmt.Errorf("the author's e-mail address %q has a character that cannot stand in a mail header", i.Email)
+	case !address.MatchString(email):
+		return object.Signature{}, fmt.Errorf("the author's e-mail address %q is not of the form NAME@DOMAIN", i.Email)
 	case i.When.Unix() < 0, i.When.Year() < 1970, i.When.Year() > 2099, zone <= -24*60*60, zone >= 24*60*60:
 		// git am reads years of this range only (git: date.c).
 		return object.Signature{}, fmt.Errorf("the author date %s is not between 1970 and 2099", i.When.Format(time.RFC3339))

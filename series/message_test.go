@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -103,6 +104,7 @@ func readMessages(t *testing.T, messages [][2]string, signed bool) {
 }
 
 func TestMessage(t *testing.T) {
+	t.Parallel()
 	var messages [][2]string
 	for _, s := range subjects {
 		messages = append(messages, [2]string{s, "Why."})
@@ -193,6 +195,7 @@ var (
 )
 
 func TestIdent(t *testing.T) {
+	t.Parallel()
 	var authors []Ident
 	for _, name := range names {
 		authors = append(authors, Ident{name, thor.Email, thor.When})
@@ -222,6 +225,7 @@ func FuzzIdent(f *testing.F) {
 
 // TestSign compares sign with git format-patch --signoff for many texts.
 func TestSign(t *testing.T) {
+	t.Parallel()
 	const line = "Signed-off-by: Com Mitter <committer@example.org>"
 	texts := []string{"", "a", "a\n\nb", line, "a\n\n" + line, "a\n" + line, line + "\n\na", "a\n\n" + line + "\nCc: b"}
 	lines := []string{
@@ -229,10 +233,13 @@ func TestSign(t *testing.T) {
 		"(cherry picked from commit 0123)", "Größe: x", "Link=x",
 	}
 	random := rand.New(rand.NewPCG(1, 2))
-	for range 300 {
+	for i := range 600 {
 		var text []string
 		for range 1 + random.IntN(9) {
 			text = append(text, lines[random.IntN(len(lines))])
+		}
+		if i%2 == 0 { // one paragraph, behind another
+			text = append([]string{"a", ""}, slices.DeleteFunc(text, func(s string) bool { return s == "" })...)
 		}
 		texts = append(texts, strings.Join(text, "\n"))
 	}

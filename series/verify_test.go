@@ -56,6 +56,17 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// TestVerifyNew has a diff make a file that is there, but empty.
+func TestVerifyNew(t *testing.T) {
+	mails, err := one("x", nil, []byte("x\n")).Mail(context.Background(), MailOptions{Author: thor})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Verify(one("x", []byte{}, []byte("x\n")), mails); err == nil || !strings.Contains(err.Error(), "of another kind") {
+		t.Errorf("got error %v", err)
+	}
+}
+
 // FuzzVerify has git apply every mail that is found good, if git takes it.
 func FuzzVerify(f *testing.F) {
 	if fuzzing() {

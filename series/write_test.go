@@ -1,15 +1,18 @@
 package series
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -95,6 +98,12 @@ func TestWrite(t *testing.T) {
 			before: func(t *testing.T, out string, write func([]Mail)) { put(t, out+"/0001-a.patch", "A") }},
 		{name: "ours, changed", occupied: "0003-c.patch", changed: true, want: []string{"0001-a.patch", "a", "0002-b.patch", "b", "0003-c.patch", "C"},
 			before: func(t *testing.T, out string, write func([]Mail)) { write(long); put(t, out+"/0003-c.patch", "C") }},
+		{name: "ours, as in an older run", occupied: "0001-a.patch", changed: true, want: []string{"0001-a.patch", "a", "0002-x.patch", "x"},
+			before: func(t *testing.T, out string, write func([]Mail)) {
+				write(long)
+				write(short)
+				put(t, out+"/0001-a.patch", "a")
+			}},
 		{name: "ours, now a link to the same", occupied: "0003-c.patch", changed: true, want: []string{"0001-a.patch", "a", "0002-b.patch", "b", "0003-c.patch", "-> ../c"},
 			before: func(t *testing.T, out string, write func([]Mail)) {
 				write(long)
@@ -266,7 +275,15 @@ func TestWriteWhole(t *testing.T) {
 	if err := Write(out, lists[0], o); err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error)
+	done, looked := make(chan error), make(chan error)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { // it is always there
+		var err error
+		for err == nil && ctx.Err() == nil {
+			_, err = os.Lstat(out)
+		}
+		looked <- err
+	}()
 	go func() {
 		var err error
 		for i := 1; i < 60 && err == nil; i++ {
@@ -277,7 +294,8 @@ func TestWriteWhole(t *testing.T) {
 	for looks := 0; ; {
 		select {
 		case err := <-done:
-			if err != nil || looks == 0 {
+			cancel()
+			if err = errors.Join(err, <-looked); err != nil || looks == 0 {
 				t.Errorf("%v after %d looks", err, looks)
 			}
 			return
@@ -303,6 +321,50 @@ func TestWriteWhole(t *testing.T) {
 			}
 		}
 		d.Close()
+	}
+}
+
+// TestWriteKilled kills a process that writes again and again. What it leaves
+// must be whole and known.
+func TestWriteKilled(t *testing.T) {
+	lists := [][]Mail{mails("a", "1", "b", "1", "c", "1"), mails("a", "2", "d", "2")}
+	if dir := os.Getenv("PATCHGEN_WRITE"); dir != "" {
+		put(t, dir+"/begun", "")
+		for i := 0; ; i++ {
+			if err := Write(dir+"/out", lists[i%2], WriteOptions{Ledger: dir + "/ledger"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	t.Parallel()
+	dir := t.TempDir()
+	out, o := dir+"/out", WriteOptions{Ledger: dir + "/ledger"}
+	for i := range 12 {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestWriteKilled$")
+		cmd.Env = append(os.Environ(), "PATCHGEN_WRITE="+dir)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for wait := 0; wait < 10000; wait++ {
+			if os.Remove(dir+"/begun") == nil {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(time.Duration(1+i*170) * time.Microsecond)
+		cmd.Process.Kill()
+		if cmd.Wait(); !cmd.ProcessState.Sys().(syscall.WaitStatus).Signaled() {
+			t.Fatal("it ended by itself")
+		}
+		if _, err := os.Stat(out); err == nil {
+			got := list(t, out)
+			if !slices.Equal(got, []string{"a", "1", "b", "1", "c", "1"}) && !slices.Equal(got, []string{"a", "2", "d", "2"}) {
+				t.Errorf("%q is left", got)
+			}
+		}
+		if err := Write(out, lists[0], o); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
