@@ -148,16 +148,12 @@ func (o *objects) readFile(name string) ([]byte, error) {
 	default:
 		return nil, &UnsupportedError{name, "is not a regular file"}
 	}
-	size, err := o.store.EncodedObjectSize(entry.Hash)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, o.store.missing(o.clone, entry.Hash, err))
-	}
-	if size > maxFile {
-		return nil, errTooLarge(name)
-	}
 	blob, err := o.store.EncodedObject(plumbing.BlobObject, entry.Hash)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, o.store.missing(o.clone, entry.Hash, err))
+	}
+	if blob.Size() > maxFile {
+		return nil, errTooLarge(name)
 	}
 	r, err := blob.Reader()
 	if err != nil {

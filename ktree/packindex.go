@@ -3,12 +3,9 @@ package ktree
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"os"
 
 	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/format/idxfile"
 )
 
 // A packIndex is a pack's index, version 2, read where it lies: go-git's own
@@ -20,19 +17,13 @@ type packIndex struct {
 	file   *os.File
 	fanout [256]uint32
 	wide   uint32 // entries in the table of 8-byte offsets
-	steps  int    // lookups since the store began to read an object
 }
 
 const (
 	indexHead = 8 + 256*4
 	indexTail = 2 * 20
 	hashSize  = 20
-	// maxSteps bounds the length of a delta chain, against a pack made to
-	// recurse for ever. git writes 4095 at most (MAX_DEPTH in pack-objects).
-	maxSteps = 3 * 4096
 )
-
-var errDeltaChain = errors.New("endless chain of deltas in a pack")
 
 // openPackIndex opens an index file and checks its sizes.
 func openPackIndex(name string) (_ *packIndex, err error) {
@@ -99,11 +90,9 @@ func (x *packIndex) name(i uint32) (h plumbing.Hash, err error) {
 	return h, err
 }
 
-// FindOffset returns where in the pack the object is.
-func (x *packIndex) FindOffset(h plumbing.Hash) (int64, error) {
-	if x.steps++; x.steps > maxSteps {
-		return 0, errDeltaChain
-	}
+// find returns where in the pack the object is; the error is
+// plumbing.ErrObjectNotFound if the pack does not have it.
+func (x *packIndex) find(h plumbing.Hash) (int64, error) {
 	i, err := x.search(h)
 	if err != nil {
 		return 0, err
@@ -140,26 +129,6 @@ func (x *packIndex) FindOffset(h plumbing.Hash) (int64, error) {
 	return int64(offset), nil
 }
 
-// FindHash returns a stand-in for the name of the object at an offset, to
-// find which the whole index would have to be read. packfile.Packfile wants
-// it only as a key of its cache of delta bases, which the store leaves out.
-func (x *packIndex) FindHash(offset int64) (h plumbing.Hash, err error) {
-	if x.steps++; x.steps > maxSteps {
-		return h, errDeltaChain
-	}
-	binary.BigEndian.PutUint64(h[:], uint64(offset))
-	return h, nil
-}
-
-// Contains reports whether the pack has the object.
-func (x *packIndex) Contains(h plumbing.Hash) (bool, error) {
-	_, err := x.FindOffset(h)
-	if errors.Is(err, plumbing.ErrObjectNotFound) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
 // withPrefix returns up to limit names of objects that begin with prefix,
 // which is in hex.
 func (x *packIndex) withPrefix(prefix string, limit int) ([]plumbing.Hash, error) {
@@ -180,14 +149,3 @@ func (x *packIndex) withPrefix(prefix string, limit int) ([]plumbing.Hash, error
 	}
 	return names, nil
 }
-
-// Count returns the number of objects.
-func (x *packIndex) Count() (int64, error) { return int64(x.fanout[255]), nil }
-
-var errNotLazy = fmt.Errorf("a pack index read in place: %w", errors.ErrUnsupported)
-
-// FindCRC32, Entries and EntriesByOffset are there for idxfile.Index; reading
-// an object does not need them.
-func (x *packIndex) FindCRC32(plumbing.Hash) (uint32, error)     { return 0, errNotLazy }
-func (x *packIndex) Entries() (idxfile.EntryIter, error)         { return nil, errNotLazy }
-func (x *packIndex) EntriesByOffset() (idxfile.EntryIter, error) { return nil, errNotLazy }

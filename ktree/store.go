@@ -20,15 +20,11 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/cache"
 	"github.com/go-git/go-git/v5/plumbing/format/index"
 	"github.com/go-git/go-git/v5/plumbing/format/objfile"
-	"github.com/go-git/go-git/v5/plumbing/format/packfile"
 	"github.com/go-git/go-git/v5/plumbing/storer"
 	"github.com/go-git/go-git/v5/storage"
 	"github.com/go-git/go-git/v5/storage/filesystem"
 	"github.com/go-git/go-git/v5/storage/filesystem/dotgit"
 )
-
-// maxObject is the size in bytes of the largest git object that is read.
-const maxObject = 64 << 20
 
 // A store is go-git's storage of a clone, made for reading few objects out of
 // many: packs are read through a packIndex. Objects and references can be
@@ -43,13 +39,6 @@ type store struct {
 	packs   []*pack  // of all dirs; listed when the first object is asked for
 	listed  bool
 	partial bool // a partial clone: objects may be missing
-}
-
-// A pack is a packfile, opened when it is first asked for something.
-type pack struct {
-	name  string // path without .idx
-	index *packIndex
-	file  *packfile.Packfile
 }
 
 // openStore opens the repository whose git folder is gitDir.
@@ -192,7 +181,7 @@ func (s *store) SetIndex(*index.Index) error              { return errReadOnly }
 func (s *store) AddAlternate(string) error                { return errReadOnly }
 func (s *store) NewEncodedObject() plumbing.EncodedObject { return &plumbing.MemoryObject{} }
 func (s *store) IterEncodedObjects(plumbing.ObjectType) (storer.EncodedObjectIter, error) {
-	return nil, errNotLazy
+	return nil, fmt.Errorf("list all objects of a clone: %w", errors.ErrUnsupported)
 }
 
 // SetEncodedObject adds an object to the clone.
@@ -202,23 +191,17 @@ func (s *store) SetEncodedObject(o plumbing.EncodedObject) (plumbing.Hash, error
 
 // HasEncodedObject returns plumbing.ErrObjectNotFound if there is no such object.
 func (s *store) HasEncodedObject(h plumbing.Hash) error {
-	_, err := s.EncodedObjectSize(h)
+	_, err := s.EncodedObject(plumbing.AnyObject, h)
 	return err
 }
 
 // EncodedObjectSize returns an object's size in bytes.
 func (s *store) EncodedObjectSize(h plumbing.Hash) (int64, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var size int64
-	err := s.find(h, func(p *packfile.Packfile, offset int64) (err error) {
-		size, err = p.GetSizeByOffset(offset)
-		return err
-	}, func(r *objfile.Reader, _ plumbing.ObjectType, n int64) error {
-		size = n
-		return nil
-	})
-	return size, err
+	o, err := s.EncodedObject(plumbing.AnyObject, h)
+	if err != nil {
+		return 0, err
+	}
+	return o.Size(), nil
 }
 
 // EncodedObject returns an object, in memory. The error is
@@ -226,75 +209,52 @@ func (s *store) EncodedObjectSize(h plumbing.Hash) (int64, error) {
 func (s *store) EncodedObject(t plumbing.ObjectType, h plumbing.Hash) (plumbing.EncodedObject, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var object plumbing.EncodedObject
-	err := s.find(h, func(p *packfile.Packfile, offset int64) error {
-		size, err := p.GetSizeByOffset(offset)
-		if err == nil && size > maxObject {
-			err = fmt.Errorf("git object %s is over %d MiB", h, maxObject>>20)
-		}
-		if err != nil {
-			return err
-		}
-		object, err = p.GetByOffset(offset)
-		return err
-	}, func(r *objfile.Reader, typ plumbing.ObjectType, size int64) error {
-		if size > maxObject {
-			return fmt.Errorf("git object %s is over %d MiB", h, maxObject>>20)
-		}
-		o := &plumbing.MemoryObject{}
-		o.SetType(typ)
-		if n, err := io.Copy(o, io.LimitReader(r, size+1)); err != nil || n != size {
-			return fmt.Errorf("git object %s is damaged: see `git fsck`", h)
-		}
-		object = o
-		return nil
-	})
+	typ, data, err := s.packed(h)
+	if errors.Is(err, plumbing.ErrObjectNotFound) {
+		typ, data, err = s.loose(h)
+	}
 	if err != nil {
+		if !errors.Is(err, plumbing.ErrObjectNotFound) {
+			err = fmt.Errorf("read git object %s: %w", h, err)
+		}
 		return nil, err
 	}
-	if object.Hash() != h {
-		return nil, fmt.Errorf("git object %s is damaged: see `git fsck`", h)
+	o := &plumbing.MemoryObject{}
+	o.SetType(typ)
+	o.Write(data)
+	if o.Hash() != h {
+		return nil, fmt.Errorf("read git object %s: %w", h, errDamaged)
 	}
-	if t != plumbing.AnyObject && object.Type() != t {
+	if t != plumbing.AnyObject && typ != t {
 		return nil, plumbing.ErrObjectNotFound
 	}
-	return object, nil
+	return o, nil
 }
 
-// find calls packed or loose for the place where the object is; s.mu is held.
-func (s *store) find(h plumbing.Hash,
-	packed func(*packfile.Packfile, int64) error,
-	loose func(r *objfile.Reader, t plumbing.ObjectType, size int64) error,
-) error {
+var errDamaged = errors.New("it is damaged: see `git fsck`")
+
+// packed reads an object from the packs; s.mu is held.
+func (s *store) packed(h plumbing.Hash) (plumbing.ObjectType, []byte, error) {
 	if err := s.listPacks(); err != nil {
-		return err
+		return 0, nil, err
 	}
 	for _, p := range s.packs {
 		if err := p.open(); err != nil {
-			return err
+			return 0, nil, err
 		}
-		p.index.steps = 0
-		offset, err := p.index.FindOffset(h)
-		if errors.Is(err, plumbing.ErrObjectNotFound) {
-			continue
+		offset, err := p.index.find(h)
+		if err == nil {
+			return p.read(offset)
 		}
-		if err != nil {
-			return err
+		if !errors.Is(err, plumbing.ErrObjectNotFound) {
+			return 0, nil, err
 		}
-		if p.file == nil {
-			f, err := os.Open(p.name + ".pack")
-			if err != nil {
-				return err
-			}
-			// Without a file system it returns objects in memory,
-			// without a cache it does not hash every delta base.
-			p.file = packfile.NewPackfileWithCache(p.index, nil, packFile{f}, nil, 0)
-		}
-		if err := packed(p.file, offset); err != nil {
-			return fmt.Errorf("read git object %s from %s.pack: %w", h, p.name, err)
-		}
-		return nil
 	}
+	return 0, nil, plumbing.ErrObjectNotFound
+}
+
+// loose reads an object that has a file of its own.
+func (s *store) loose(h plumbing.Hash) (plumbing.ObjectType, []byte, error) {
 	name := h.String()
 	for _, dir := range s.dirs {
 		f, err := os.Open(filepath.Join(dir, name[:2], name[2:]))
@@ -302,21 +262,28 @@ func (s *store) find(h plumbing.Hash,
 			continue
 		}
 		if err != nil {
-			return err
+			return 0, nil, err
 		}
 		defer f.Close()
 		r, err := objfile.NewReader(f)
 		if err != nil {
-			return fmt.Errorf("read git object %s: %w", h, err)
+			return 0, nil, err
 		}
 		defer r.Close()
 		t, size, err := r.Header()
 		if err != nil {
-			return fmt.Errorf("read git object %s: %w", h, err)
+			return 0, nil, err
 		}
-		return loose(r, t, size)
+		if size > maxObject {
+			return 0, nil, errObjectSize
+		}
+		data, err := io.ReadAll(io.LimitReader(r, size+1))
+		if err == nil && int64(len(data)) != size {
+			err = errDamaged
+		}
+		return t, data, err
 	}
-	return plumbing.ErrObjectNotFound
+	return 0, nil, plumbing.ErrObjectNotFound
 }
 
 // listPacks finds the packs of all object folders. A multi-pack index stands
@@ -347,19 +314,6 @@ func (s *store) listPacks() error {
 	}
 	s.listed = true
 	return nil
-}
-
-// packFile is an os.File as packfile.Packfile wants it.
-type packFile struct{ *os.File }
-
-func (packFile) Lock() error   { return nil }
-func (packFile) Unlock() error { return nil }
-
-func (p *pack) open() (err error) {
-	if p.index == nil {
-		p.index, err = openPackIndex(p.name + ".idx")
-	}
-	return err
 }
 
 // withPrefix returns up to limit names of objects that begin with prefix,
@@ -408,12 +362,7 @@ func (s *store) Close() error {
 	defer s.mu.Unlock()
 	var errs []error
 	for _, p := range s.packs {
-		if p.file != nil {
-			errs = append(errs, p.file.Close())
-		}
-		if p.index != nil {
-			errs = append(errs, p.index.file.Close())
-		}
+		errs = append(errs, p.close())
 	}
 	s.packs, s.listed = nil, false
 	return errors.Join(errs...)
