@@ -33,26 +33,6 @@ type file struct {
 	before, now plumbing.Hash // before is zero for a new file
 }
 
-// messages returns the commit message of every patch.
-func (s *Series) messages(who object.Signature, sign bool) ([]string, error) {
-	if len(s.Patches) == 0 {
-		return nil, fmt.Errorf("the series %s has no patches", s.Name)
-	}
-	line := ""
-	if sign {
-		line = signOff(who)
-	}
-	var all []string
-	for i, p := range s.Patches {
-		m, err := message(p.Subject, p.Body, line)
-		if err != nil {
-			return nil, fmt.Errorf("patch %d: %w", i+1, err)
-		}
-		all = append(all, m)
-	}
-	return all, nil
-}
-
 // commit stores the patches in st as commits on top of the commit base with
 // the given tree, and returns the name of the last. Each file must be in that
 // tree as Change.Before says, else nothing but unreachable objects is stored.

@@ -5,7 +5,7 @@ import "testing"
 // TestScratch has git check the pack of a scratch repository, in which
 // contents and trees come more than once.
 func TestScratch(t *testing.T) {
-	r, base, tree := emptyScratch(t)
+	r, _, _ := emptyScratch(t)
 	who, err := thor.signature()
 	if err != nil {
 		t.Fatal(err)
@@ -16,7 +16,8 @@ func TestScratch(t *testing.T) {
 		{"README", s.Patches[1].Changes[1].After, s.Patches[0].Changes[1].After},
 		{"sizes/15", nil, make([]byte, 15)}, {"sizes/16", nil, make([]byte, 16)}, {"sizes/2047", nil, make([]byte, 2047)}, {"sizes/2048", nil, make([]byte, 2048)}, {"sizes/300000", nil, make([]byte, 300000)},
 	}})
-	if base, tree, err = s.base(r, who); err != nil {
+	base, tree, err := s.base(r, who)
+	if err != nil {
 		t.Fatal(err)
 	}
 	messages, err := s.messages(who, false)

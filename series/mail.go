@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"syscall"
+	"time"
 	"unicode/utf8"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -199,6 +201,8 @@ func (r *scratch) formatPatch(ctx context.Context, who object.Signature, out str
 // repository's own.
 func runGit(ctx context.Context, gitDir string, who object.Signature, args ...string) error {
 	cmd := exec.CommandContext(ctx, "git", args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // on which git removes its locks
+	cmd.WaitDelay = 5 * time.Second
 	cmd.Dir = gitDir
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"),
@@ -206,7 +210,7 @@ func runGit(ctx context.Context, gitDir string, who object.Signature, args ...st
 		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_ATTR_NOSYSTEM=1", "HOME=" + gitDir,
 		"LC_ALL=C", "TZ=UTC",
 		"GIT_COMMITTER_NAME=" + who.Name, "GIT_COMMITTER_EMAIL=" + who.Email,
-		"GIT_COMMITTER_DATE=" + who.When.Format("@"+strconv.FormatInt(who.When.Unix(), 10)+" -0700"),
+		fmt.Sprintf("GIT_COMMITTER_DATE=@%d %s", who.When.Unix(), who.When.Format("-0700")),
 	}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

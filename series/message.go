@@ -131,6 +131,26 @@ func message(subject, text, signOff string) (string, error) {
 	return subject + "\n\n" + text + "\n", nil
 }
 
+// messages returns the commit message of every patch.
+func (s *Series) messages(who object.Signature, sign bool) ([]string, error) {
+	if len(s.Patches) == 0 {
+		return nil, fmt.Errorf("the series %s has no patches", s.Name)
+	}
+	line := ""
+	if sign {
+		line = signOff(who)
+	}
+	var all []string
+	for i, p := range s.Patches {
+		m, err := message(p.Subject, p.Body, line)
+		if err != nil {
+			return nil, fmt.Errorf("patch %d: %w", i+1, err)
+		}
+		all = append(all, m)
+	}
+	return all, nil
+}
+
 var (
 	lineEnds   = regexp.MustCompile(`(?m)[ \t]+$`)
 	emptyLines = regexp.MustCompile(`\n{3,}`)

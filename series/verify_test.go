@@ -104,3 +104,16 @@ func FuzzVerify(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkVerify(b *testing.B) {
+	s := kernelSized()
+	mails, err := s.Mail(context.Background(), MailOptions{Author: thor})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if err := Verify(s, mails); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
