@@ -49,23 +49,15 @@ var (
 	subjectTag = regexp.MustCompile(`^[!-Z\\^-~]+( [!-Z\\^-~]+)*$`)
 )
 
-// Mail returns the series as git format-patch writes it: of two and more
-// patches with a cover letter before them. The bytes depend on s, o and the
+// Mail returns the series as git format-patch writes it: two and more patches
+// with a cover letter before them. The base commit, if there is one, is named
+// at the end of the first mail. The bytes depend on s, o and the
 // version of git, which is the last line of each mail. Without git the error
 // is a *MissingGitError.
 func (s *Series) Mail(ctx context.Context, o MailOptions) ([]Mail, error) {
-	prefix := o.Prefix
-	if prefix == "" {
-		prefix = "PATCH"
-	}
-	if !subjectTag.MatchString(prefix) {
-		return nil, fmt.Errorf("the subject prefix %q is not made of words of plain ASCII without brackets", prefix)
-	}
-	if o.RFC {
-		prefix = "RFC " + prefix
-	}
-	if o.Version < 0 {
-		return nil, fmt.Errorf("the series cannot have version %d", o.Version)
+	prefix, err := o.prefix()
+	if err != nil {
+		return nil, err
 	}
 	if s.BaseCommit != "" && !commitName.MatchString(s.BaseCommit) {
 		return nil, fmt.Errorf("the base commit %q is not 40 hex digits", s.BaseCommit)
@@ -107,21 +99,22 @@ func (s *Series) Mail(ctx context.Context, o MailOptions) ([]Mail, error) {
 		return nil, err
 	}
 
-	args := []string{"--subject-prefix=" + prefix}
+	args, want := []string{"--subject-prefix=" + prefix}, len(s.Patches)
 	if o.Version > 1 {
 		args = append(args, "-v", strconv.Itoa(o.Version))
 		prefix += fmt.Sprintf(" v%d", o.Version)
 	}
 	if len(s.Patches) > 1 {
 		args = append(args, "--cover-letter")
+		want++
 	}
-	mails, err := r.formatPatch(ctx, who, "patches", append(args, base.String()+".."+tip.String())...)
+	mails, err := r.formatPatch(ctx, who, "patches", want, append(args, base.String()+".."+tip.String())...)
 	if err != nil {
 		return nil, err
 	}
 	if len(mails) > 1 {
 		digits := strconv.Itoa(len(s.Patches))
-		texts, err := r.formatPatch(ctx, who, "cover", "--always",
+		texts, err := r.formatPatch(ctx, who, "cover", 1, "--always",
 			fmt.Sprintf("--subject-prefix=%s %0*d/%s", prefix, len(digits), 0, digits), base.String()+".."+title.String())
 		if err != nil {
 			return nil, err
@@ -136,6 +129,24 @@ func (s *Series) Mail(ctx context.Context, o MailOptions) ([]Mail, error) {
 		mails[0].Data = fmt.Appendf(nil, "%s\nbase-commit: %s\n%s", text, s.BaseCommit, end)
 	}
 	return mails, nil
+}
+
+// prefix returns the words before the version in the brackets of a subject.
+func (o MailOptions) prefix() (string, error) {
+	prefix := o.Prefix
+	if prefix == "" {
+		prefix = "PATCH"
+	}
+	if !subjectTag.MatchString(prefix) {
+		return "", fmt.Errorf("the subject prefix %q is not made of words of plain ASCII without brackets", prefix)
+	}
+	if o.Version < 0 {
+		return "", fmt.Errorf("the series cannot have version %d", o.Version)
+	}
+	if o.RFC {
+		prefix = "RFC " + prefix
+	}
+	return prefix, nil
 }
 
 // title stores an empty commit with the text of the cover letter.
@@ -177,8 +188,8 @@ func isASCII(b []byte) bool {
 }
 
 // formatPatch runs git format-patch with its output into the folder out of r,
-// and returns what it wrote.
-func (r *scratch) formatPatch(ctx context.Context, who object.Signature, out string, args ...string) ([]Mail, error) {
+// and returns the mails that it wrote, of which there must be as many as want.
+func (r *scratch) formatPatch(ctx context.Context, who object.Signature, out string, want int, args ...string) ([]Mail, error) {
 	if err := runGit(ctx, r.dir, who, append([]string{"format-patch", "-o", out}, args...)...); err != nil {
 		return nil, err
 	}
@@ -194,6 +205,9 @@ func (r *scratch) formatPatch(ctx context.Context, who object.Signature, out str
 		}
 		mails = append(mails, Mail{f.Name(), data})
 	}
+	if len(mails) != want {
+		return nil, fmt.Errorf("git format-patch wrote %d mails instead of %d", len(mails), want)
+	}
 	return mails, nil
 }
 
@@ -206,8 +220,8 @@ func runGit(ctx context.Context, gitDir string, who object.Signature, args ...st
 	cmd.Dir = gitDir
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"),
-		"GIT_DIR=" + gitDir,
-		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_ATTR_NOSYSTEM=1", "HOME=" + gitDir,
+		"GIT_DIR=.",
+		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_ATTR_NOSYSTEM=1", "HOME=" + os.DevNull,
 		"LC_ALL=C", "TZ=UTC",
 		"GIT_COMMITTER_NAME=" + who.Name, "GIT_COMMITTER_EMAIL=" + who.Email,
 		fmt.Sprintf("GIT_COMMITTER_DATE=@%d %s", who.When.Unix(), who.When.Format("-0700")),

@@ -504,6 +504,9 @@ func TestMailRepeats(t *testing.T) {
 	t.Setenv("GIT_DIFF_OPTS", "-u9")
 	t.Setenv("GIT_OBJECT_DIRECTORY", "/nowhere")
 	t.Setenv("HOME", t.TempDir())
+	t.Chdir(t.TempDir())
+	put(t, "tmp/x", "")
+	t.Setenv("TMPDIR", "tmp")
 	put(t, os.Getenv("HOME")+"/.gitconfig", "[format]\n\tsuffix = .eml\n[diff]\n\tnoprefix = true\n")
 	got, err := simple(3).Mail(context.Background(), o)
 	if err != nil {
