@@ -1,6 +1,7 @@
 package ktree
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -228,6 +229,23 @@ func TestDebianFails(t *testing.T) {
 	if e := (*MissingToolError)(nil); !errors.As(err, &e) || e.Tool != "apt-get" {
 		t.Errorf("%T", err)
 	}
+}
+
+func TestDebianInterrupted(t *testing.T) {
+	f := newFakeApt(t)
+	f.add("6.12.107-1", "107")
+	for _, stage := range []string{"ask", "download", "unpack"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		o := f.opts
+		o.Progress = &stopper{cancel: cancel, stage: stage}
+		if _, err := Open(ctx, "debian:6.12", o); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", stage, err)
+		}
+		if parts, _ := filepath.Glob(filepath.Join(o.Cache, "debian/*.part")); len(parts) != 0 {
+			t.Errorf("%s left %s", stage, parts)
+		}
+	}
+	f.open("6.12.107, Debian linux-source-6.12 6.12.107-1")
 }
 
 func TestCompareSeries(t *testing.T) {

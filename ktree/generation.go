@@ -78,9 +78,14 @@ type finding struct {
 }
 
 func (f finding) String() string {
-	verb := "lacks"
-	if f.has {
+	verb := "should lack"
+	switch {
+	case f.has && f.ok:
 		verb = "has"
+	case f.has:
+		verb = "should have"
+	case f.ok:
+		verb = "lacks"
 	}
 	s := fmt.Sprintf("%s %s %q", f.file, verb, strings.TrimSpace(fold(f.text)))
 	if f.saw != "" {
@@ -242,14 +247,6 @@ func nearer(a, b result) int {
 	return cmp.Compare(b.passed()*len(a.findings), a.passed()*len(b.findings))
 }
 
-func (r result) title() string {
-	s := r.gen.Name
-	if r.gen.About != "" {
-		s += " (" + short(strings.TrimSpace(fold(r.gen.About)), 72) + ")"
-	}
-	return fmt.Sprintf("%s, %d of %d texts as expected", s, r.passed(), len(r.findings))
-}
-
 func (e *UnknownError) Error() string {
 	var b strings.Builder
 	tree := fmt.Sprintf("the code of %s (Linux %s)", e.origin, e.release)
@@ -259,8 +256,12 @@ func (e *UnknownError) Error() string {
 	}
 	fmt.Fprintf(&b, "%s is of no known generation", tree)
 	for i, r := range e.results {
+		name := r.gen.Name
+		if about := strings.TrimSpace(fold(r.gen.About)); about != "" {
+			name += ", " + about
+		}
 		if i == 0 {
-			fmt.Fprintf(&b, "\nnearest is %s:", r.title())
+			fmt.Fprintf(&b, "\nnearest is %s\n%d of %d texts are as expected:", name, r.passed(), len(r.findings))
 			for _, f := range r.findings {
 				sign := "ok"
 				if !f.ok {
@@ -274,7 +275,7 @@ func (e *UnknownError) Error() string {
 			b.WriteString("\nfurther away:")
 		}
 		first := slices.IndexFunc(r.findings, func(f finding) bool { return !f.ok })
-		fmt.Fprintf(&b, "\n  %s; %s", r.title(), r.findings[first])
+		fmt.Fprintf(&b, "\n  %s; %d of %d, %s", short(name, 72), r.passed(), len(r.findings), r.findings[first])
 	}
 	return b.String()
 }

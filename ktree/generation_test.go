@@ -96,16 +96,17 @@ func TestClassifyUnknown(t *testing.T) {
 		t.Fatalf("%T", err)
 	}
 	want := `the code of ` + dir + ` (Linux 6.12.117) is of no known generation
-nearest is F (Linux 5.15 to 6.8), 4 of 6 texts as expected:
+nearest is F, Linux 5.15 to 6.8
+4 of 6 texts are as expected:
   ok  kernel/dma/direct.h has "static inline void dma_direct_unmap_page("
-  NO  kernel/dma/direct.h has "if (unlikely(is_swiotlb_buffer(dev, phys)))": line 8 is "if (unlikely(is_swiotlb_buffer(dev, phys, our_flags)))"
+  NO  kernel/dma/direct.h should have "if (unlikely(is_swiotlb_buffer(dev, phys)))": line 8 is "if (unlikely(is_swiotlb_buffer(dev, phys, our_flags)))"
   ok  kernel/dma/direct.h has "swiotlb_tbl_sync_single(dev, paddr, size, dir, SYNC_FOR_CPU)"
-  NO  kernel/dma/direct.h lacks "bool flush": it is in line 13
+  NO  kernel/dma/direct.h should lack "bool flush": it is in line 13
   ok  kernel/dma/direct.h lacks "arch_dma_mark"
   ok  lib/swiotlb.c lacks "unmap_single("
 further away:
-  E (Linux 5.10), 1 of 2 texts as expected; kernel/dma/direct.h has "is_swiotlb_buffer(paddr)": line 8 is "if (unlikely(is_swiotlb_buffer(dev, phys, our_flags)))"
-  A, 0 of 1 texts as expected; lib/swiotlb.c has "unmap_single(hwdev, dev_addr, size, dir);": no such file`
+  E, Linux 5.10; 1 of 2, kernel/dma/direct.h should have "is_swiotlb_buffer(paddr)": line 8 is "if (unlikely(is_swiotlb_buffer(dev, phys, our_flags)))"
+  A; 0 of 1, lib/swiotlb.c should have "unmap_single(hwdev, dev_addr, size, dir);": no such file`
 	if diff := cmp.Diff(want, err.Error()); diff != "" {
 		t.Error(diff)
 	}
@@ -147,15 +148,15 @@ func TestPasses(t *testing.T) {
 		{Test{file, []string{"static inline void dma_direct_unmap_page(struct device *dev,", " size_t size"}, []string{"dma_direct_unmap_phys"}}, nil},
 		{Test{file, []string{"\n\n/* SPDX", "} "}, nil}, nil},
 		{Test{"none.c", nil, []string{"x"}}, nil},
-		{Test{"none.c", []string{"x"}, []string{"y"}}, []string{`none.c has "x": no such file`}},
-		{Test{file, []string{"dma_direct_unmap_phys("}, nil}, []string{file + ` has "dma_direct_unmap_phys(": it has no dma_direct_unmap_phys`}},
-		{Test{file, []string{"( ("}, nil}, []string{file + ` has "( (": not there`}},
-		{Test{file, nil, []string{"dir,\nSYNC_FOR_CPU"}}, []string{file + ` lacks "dir, SYNC_FOR_CPU": it is in line 11`}},
-		{Test{file, nil, []string{" /* SPDX"}}, []string{file + ` lacks "/* SPDX": it is in line 1`}},
+		{Test{"none.c", []string{"x"}, []string{"y"}}, []string{`none.c should have "x": no such file`}},
+		{Test{file, []string{"dma_direct_unmap_phys("}, nil}, []string{file + ` should have "dma_direct_unmap_phys(": it has no dma_direct_unmap_phys`}},
+		{Test{file, []string{"( ("}, nil}, []string{file + ` should have "( (": not there`}},
+		{Test{file, nil, []string{"dir,\nSYNC_FOR_CPU"}}, []string{file + ` should lack "dir, SYNC_FOR_CPU": it is in line 11`}},
+		{Test{file, nil, []string{" /* SPDX"}}, []string{file + ` should lack "/* SPDX": it is in line 1`}},
 		{Test{file, []string{"sizet size", "unlikely(is_swiotlb_buffer(phys)", "size_tsize"}, nil}, []string{
-			file + ` has "sizet size": it has no sizet`,
-			file + ` has "unlikely(is_swiotlb_buffer(phys)": line 8 is "if (unlikely(is_swiotlb_buffer(dev,"`,
-			file + ` has "size_tsize": it has no size_tsize`,
+			file + ` should have "sizet size": it has no sizet`,
+			file + ` should have "unlikely(is_swiotlb_buffer(phys)": line 8 is "if (unlikely(is_swiotlb_buffer(dev,"`,
+			file + ` should have "size_tsize": it has no size_tsize`,
 		}},
 	} {
 		ok, failed, err := tree.Passes([]Test{test.test})

@@ -100,7 +100,7 @@ func resolveName(s *store, name string) (*object.Commit, error) {
 	if !shortRE.MatchString(name) {
 		return nil, fmt.Errorf("no branch, tag or commit %q", name)
 	}
-	hashes, err := s.withPrefix(strings.ToLower(name), 64)
+	hashes, err := s.withPrefix(strings.ToLower(name), 1000)
 	if err != nil {
 		return nil, err
 	}

@@ -262,7 +262,7 @@ func TestTarballInterrupted(t *testing.T) {
 		cache := t.TempDir()
 		file := save(t, "linux.tar", compress(t, format, tarball(t, kernelEntries("linux/")...)))
 		ctx, cancel := context.WithCancel(t.Context())
-		stop := &stopper{cancel: cancel}
+		stop := &stopper{cancel: cancel, stage: "unpack"}
 		if _, err := Open(ctx, file, Options{Cache: cache, Progress: stop}); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v", format, err)
 		}
@@ -284,12 +284,19 @@ func TestTarballInterrupted(t *testing.T) {
 	}
 }
 
-// A stopper cancels as soon as something is reported.
-type stopper struct{ cancel func() }
+// A stopper cancels when a stage of its name begins.
+type stopper struct {
+	cancel func()
+	stage  string
+}
 
-func (s *stopper) Stage(string, int64, string) { s.cancel() }
-func (s *stopper) Step(int64)                  {}
-func (s *stopper) End()                        {}
+func (s *stopper) Stage(name string, _ int64, _ string) {
+	if strings.HasPrefix(name, s.stage) {
+		s.cancel()
+	}
+}
+func (s *stopper) Step(int64) {}
+func (s *stopper) End()       {}
 
 func TestTarballTwoRuns(t *testing.T) {
 	t.Parallel()
