@@ -51,9 +51,13 @@ func (e Edit) applyC(src []byte) ([]byte, Place, *Error) {
 
 // how is the phrase of the Place, with the statement that the text stands beside.
 func (c *cEdit) how(m match) string {
-	where := c.Function + "()"
-	for _, s := range c.around(m) {
-		where += ", in " + c.head(s, true)
+	where := ""
+	if around := c.around(m); len(around) > 0 {
+		var heads []string
+		for _, s := range around {
+			heads = append(heads, "in "+c.head(s, true))
+		}
+		where = cut(strings.Join(heads, ", "), 62) + ": "
 	}
 	first, last := m.first, m.last
 	switch end, _ := c.body.run(first, last); c.Put {
@@ -62,7 +66,7 @@ func (c *cEdit) how(m match) string {
 	case Before:
 		last = c.body.stmts[c.body.at[first]].last
 	}
-	return cut(fmt.Sprintf("%s: %s %s", cut(where, 62), c.Put, strings.TrimSuffix(c.show(first, last, true), ";")), 100)
+	return cut(fmt.Sprintf("%s%s %s", where, c.Put, strings.TrimSuffix(c.show(first, last, true), ";")), 100)
 }
 
 // unreadable is the Error of C that cannot be followed.

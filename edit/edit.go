@@ -52,7 +52,7 @@ type Edit struct {
 // Place tells where an Edit went.
 type Place struct {
 	Line int    // of the landmark's first line in the text given, from 1
-	How  string // one phrase for people, at most 100 characters
+	How  string // one phrase for people, at most 100 characters; Function is not in it
 }
 
 // Apply returns src with e's text put in its place; src itself is left alone.
