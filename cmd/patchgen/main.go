@@ -142,7 +142,7 @@ func explain(err error) (code int, hint string) {
 		if noPlace.Kind == edit.AlreadyThere {
 			return exitUnsupported, "give the tree as it is without the series"
 		}
-		return exitUnsupported, "nothing was written; if this tree's code is right as it is, its landmark belongs into the templates' manifest"
+		return exitUnsupported, "nothing was written; if this code is right as it is, add its landmark to the series' manifest in templates/"
 	case errors.As(err, &noTool), errors.As(err, &noGit):
 		return exitUnfit, ""
 	case errors.Is(err, context.DeadlineExceeded):
