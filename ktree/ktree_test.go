@@ -1,7 +1,6 @@
 package ktree
 
 import (
-	"bytes"
 	"errors"
 	"io/fs"
 	"os"
@@ -158,9 +157,11 @@ func TestReadFileRefuses(t *testing.T) {
 	outside := write(t, t.TempDir(), map[string]string{"secret": "secret\n"})
 	files := kernelFiles()
 	files["dos.c"] = "int a;\nint b;\r\nint c;\r\n"
-	files["large.c"] = string(bytes.Repeat([]byte("a"), maxFile+1))
-	files["limit.c"] = files["large.c"][:maxFile]
+	files["large.c"], files["limit.c"] = "", ""
 	dir := write(t, t.TempDir(), files)
+	if err := errors.Join(os.Truncate(filepath.Join(dir, "large.c"), maxFile+1), os.Truncate(filepath.Join(dir, "limit.c"), maxFile)); err != nil {
+		t.Fatal(err)
+	}
 	for name, target := range map[string]string{
 		"inside.c":   "kernel/dma/direct.c",
 		"absolute.c": filepath.Join(outside, "secret"),

@@ -3,6 +3,7 @@ package ktree
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -28,13 +29,19 @@ func TestResolve(t *testing.T) {
 	gitRun(t, clone, "tag", "of-tree", "HEAD^{tree}")
 
 	check := func(t *testing.T) {
-		for _, rev := range []string{
+		revs := []string{
 			"HEAD", "@", "@~1", "@^", "master", "heads/master", "refs/heads/master", "side", "light", "tags/light", "v6.12", "of-tag", "of-tag^{}",
 			"topic/dma-v2", "origin/next", "origin", first, first[:7], second[:12], first[:6],
 			"HEAD~", "HEAD~1", "HEAD~2", "HEAD~0", "HEAD^", "HEAD^1", "HEAD^2", "HEAD^3", "HEAD^0", "HEAD^2~1", "HEAD~1^1", "HEAD^^", "HEAD~~",
 			"v6.12^{commit}", "v6.12^{}~1", "v6.12-3-g" + first[:8], second[:10] + "~1",
-		} {
-			want := gitRun(t, clone, "rev-parse", rev+"^{commit}")
+		}
+		args := []string{"rev-parse"}
+		for _, rev := range revs {
+			args = append(args, rev+"^{commit}")
+		}
+		judge := strings.Fields(gitRun(t, clone, args...))
+		for i, rev := range revs {
+			want := judge[i]
 			tree, err := Open(t.Context(), clone+"@"+rev, Options{})
 			if err != nil {
 				t.Errorf("%s: %v", rev, err)
