@@ -64,7 +64,9 @@ static bool dma_mark_dirty_is_ram(unsigned long pfn)
 	page = pfn_to_page(pfn);
 	if (is_zone_device_page(page))
 		return !is_device_private_page(page) &&
+{{- if .Has.device_coherent}}
 		       !is_device_coherent_page(page) &&
+{{- end}}
 		       !is_pci_p2pdma_page(page);
 
 	return likely(!PageReserved(page)) ||

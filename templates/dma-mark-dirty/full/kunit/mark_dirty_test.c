@@ -28,6 +28,7 @@
 #include <linux/scatterlist.h>
 #include <linux/set_memory.h>
 #include <linux/sizes.h>
+#include <linux/string.h>
 #include <linux/swiotlb.h>
 
 #include <asm/tlbflush.h>
@@ -54,7 +55,7 @@ static pte_t *test_pte(struct kunit *test, void *addr)
 	unsigned int level;
 	pte_t *pte = lookup_address((unsigned long)addr, &level);
 
-	KUNIT_ASSERT_NOT_NULL(test, pte);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, pte);
 	KUNIT_ASSERT_EQ(test, level, (unsigned int)PG_LEVEL_4K);
 
 	return pte;
@@ -115,7 +116,7 @@ static void test_expect_unchanged(struct kunit *test)
 	struct mark_dirty_test *t = test->priv;
 	void *want = kunit_kmalloc(test, TEST_SIZE, GFP_KERNEL);
 
-	KUNIT_ASSERT_NOT_NULL(test, want);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, want);
 	test_fill(want, TEST_SIZE);
 	KUNIT_EXPECT_EQ(test, memcmp(t->mem, want, TEST_SIZE), 0);
 	kunit_kfree(test, want);
@@ -338,7 +339,7 @@ static void mark_dirty_test_directions(struct kunit *test)
 	test_expect_dirty(test, d->dirty);
 
 	sg_init_one(&sg, t->mem + TEST_BUF, size);
-	KUNIT_ASSERT_EQ(test, dma_map_sg(t->dev, &sg, 1, d->dir), 1);
+	KUNIT_ASSERT_EQ(test, dma_map_sg(t->dev, &sg, 1, d->dir), 1U);
 	test_clean(test);
 	dma_sync_sg_for_device(t->dev, &sg, 1, d->dir);
 	test_expect_clean(test);
@@ -382,7 +383,7 @@ static void mark_dirty_test_scatter_gather(struct kunit *test)
 {
 	struct mark_dirty_test *t = test->priv;
 	struct scatterlist sg[3];
-	int nents = ARRAY_SIZE(sg);
+	unsigned int nents = ARRAY_SIZE(sg);
 
 	/* Not in the order of addresses, with gaps, across boundaries. */
 	sg_init_table(sg, nents);
@@ -422,7 +423,7 @@ static void mark_dirty_test_skip_cpu_sync(struct kunit *test)
 	test_expect_clean(test);
 
 	sg_init_one(&sg, t->mem + TEST_BUF, PAGE_SIZE);
-	KUNIT_ASSERT_EQ(test, dma_map_sg(t->dev, &sg, 1, DMA_BIDIRECTIONAL), 1);
+	KUNIT_ASSERT_EQ(test, dma_map_sg(t->dev, &sg, 1, DMA_BIDIRECTIONAL), 1U);
 	test_clean(test);
 	dma_unmap_sg_attrs(t->dev, &sg, 1, DMA_BIDIRECTIONAL,
 			   DMA_ATTR_SKIP_CPU_SYNC);
@@ -468,14 +469,14 @@ static void mark_dirty_test_bounced(struct kunit *test)
 	memset(phys_to_virt(slot), 0x5a, size);
 	dma_sync_single_for_cpu(t->dev, addr, size, DMA_FROM_DEVICE);
 	KUNIT_EXPECT_EQ(test, test_dirty(test), 0x2UL);
-	KUNIT_EXPECT_EQ(test, *(u8 *)(t->mem + TEST_BUF), 0x5a);
+	KUNIT_EXPECT_TRUE(test, !memchr_inv(t->mem + TEST_BUF, 0x5a, size));
 	KUNIT_EXPECT_EQ(test, test_counted(test, DMA_MARK_DIRTY_PAGES), 0ULL);
 
 	test_clean(test);
 	memset(phys_to_virt(slot), 0xa5, size);
 	dma_unmap_single(t->dev, addr, size, DMA_FROM_DEVICE);
 	KUNIT_EXPECT_EQ(test, test_dirty(test), 0x2UL);
-	KUNIT_EXPECT_EQ(test, *(u8 *)(t->mem + TEST_BUF), 0xa5);
+	KUNIT_EXPECT_TRUE(test, !memchr_inv(t->mem + TEST_BUF, 0xa5, size));
 	KUNIT_EXPECT_EQ(test, test_counted(test, DMA_MARK_DIRTY_PAGES), 0ULL);
 	KUNIT_EXPECT_EQ(test, test_counted(test, DMA_MARK_DIRTY_CALLS), 0ULL);
 }
@@ -546,7 +547,7 @@ static void mark_dirty_test_off(struct kunit *test)
 
 	addr = test_map(test, TEST_BUF, size, DMA_FROM_DEVICE);
 	sg_init_one(&sg, t->mem + TEST_BUF, size);
-	KUNIT_ASSERT_EQ(test, dma_map_sg(t->dev, &sg, 1, DMA_FROM_DEVICE), 1);
+	KUNIT_ASSERT_EQ(test, dma_map_sg(t->dev, &sg, 1, DMA_FROM_DEVICE), 1U);
 	test_clean(test);
 	dma_sync_single_for_cpu(t->dev, addr, size, DMA_FROM_DEVICE);
 	dma_sync_sg_for_cpu(t->dev, &sg, 1, DMA_FROM_DEVICE);
@@ -592,12 +593,10 @@ static void mark_dirty_test_need_sync(struct kunit *test)
 	/* That it would be "no" otherwise, or this would test nothing. */
 	__dma_mark_dirty_armed = false;
 	KUNIT_ASSERT_EQ(test, dma_set_mask(t->dev, DMA_BIT_MASK(64)), 0);
+	KUNIT_EXPECT_FALSE(test, dma_need_sync(t->dev, addr));
 {{- if .Has.dma_skip_sync}}
-	KUNIT_EXPECT_EQ(test, dma_need_sync(t->dev, addr), false);
 	if (!IS_ENABLED(CONFIG_DMA_API_DEBUG))
 		KUNIT_EXPECT_FALSE(test, dma_dev_need_sync(t->dev));
-{{- else}}
-	KUNIT_EXPECT_FALSE(test, dma_need_sync(t->dev, addr));
 {{- end}}
 	__dma_mark_dirty_armed = true;
 	KUNIT_ASSERT_EQ(test, dma_set_mask(t->dev, DMA_BIT_MASK(64)), 0);
