@@ -49,6 +49,15 @@ var (
 	subjectTag = regexp.MustCompile(`^[!-Z\\^-~]+( [!-Z\\^-~]+)*$`)
 )
 
+// Check tells what is wrong with the options, whatever the series.
+func (o MailOptions) Check() error {
+	if _, err := o.prefix(); err != nil {
+		return err
+	}
+	_, err := o.Author.signature()
+	return err
+}
+
 // Mail returns the series as git format-patch writes it: two and more patches
 // with a cover letter before them. The base commit, if there is one, is named
 // at the end of the first mail. The bytes depend on s, o and the

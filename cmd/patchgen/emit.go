@@ -99,6 +99,14 @@ func (f *emitFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if _, err := set.Variant(f.variant); err != nil {
 		return &usageError{err: err}
 	}
+	author, err := f.author(ctx)
+	if err != nil {
+		return err
+	}
+	options := series.MailOptions{Author: author, SignOff: f.signoff, Version: f.version, Prefix: f.prefix, RFC: f.rfc}
+	if err := options.Check(); err != nil {
+		return &usageError{err: err}
+	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return &usageError{err, "set HOME or XDG_CACHE_HOME"}
@@ -115,11 +123,6 @@ func (f *emitFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if f.branch != "" && tree.Repository() == nil {
 		return usagef("--branch %s: %s is no git clone", f.branch, f.tree)
 	}
-	author, err := f.author(ctx)
-	if err != nil {
-		return err
-	}
-
 	s, err := series.Render(tree, set, f.variant, series.RenderOptions{
 		Tool: "patchgen " + version,
 		Call: "--series " + f.series + " --variant " + f.variant,
@@ -130,9 +133,7 @@ func (f *emitFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if changed := tree.Uncommitted(); len(changed) > 0 {
 		fmt.Fprintf(stderr, "patchgen: note: the series is for the commit, uncommitted changes are not seen: %s\n", strings.Join(changed, ", "))
 	}
-	mails, err := s.Mail(ctx, series.MailOptions{
-		Author: author, SignOff: f.signoff, Version: f.version, Prefix: f.prefix, RFC: f.rfc,
-	})
+	mails, err := s.Mail(ctx, options)
 	if err != nil {
 		return err
 	}
