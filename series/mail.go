@@ -89,11 +89,12 @@ func (s *Series) Mail(ctx context.Context, o MailOptions) ([]Mail, error) {
 	if err != nil {
 		return nil, err
 	}
-	base, tree, err := s.base(r, who)
+	small, parts := s.shrink()
+	base, tree, err := small.base(r, who)
 	if err != nil {
 		return nil, err
 	}
-	tip, err := s.commit(ctx, r, base, tree, who, messages)
+	tip, err := small.commit(ctx, r, base, tree, who, messages)
 	if err != nil {
 		return nil, err
 	}
@@ -120,6 +121,11 @@ func (s *Series) Mail(ctx context.Context, o MailOptions) ([]Mail, error) {
 	mails, err := r.formatPatch(ctx, who, "patches", want, append(args, base.String()+".."+tip.String())...)
 	if err != nil {
 		return nil, err
+	}
+	for i := range mails {
+		if mails[i].Data, err = restore(mails[i].Data, parts); err != nil {
+			return nil, fmt.Errorf("%s: %w", mails[i].Name, err)
+		}
 	}
 	if len(mails) > 1 {
 		digits := strconv.Itoa(len(s.Patches))
