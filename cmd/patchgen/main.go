@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"patchgen/edit"
@@ -77,6 +78,9 @@ func usagef(format string, args ...any) error {
 }
 
 func main() {
+	// A run is short and its memory small: collecting it would take longer
+	// than the work.
+	debug.SetGCPercent(400)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
