@@ -50,9 +50,17 @@ func largeSeries(r *rand.Rand, name string) *Series {
 
 // git's diffs of the parts are those of the whole files.
 func TestShrink(t *testing.T) {
-	shrunk := 0
+	// The heading of the hunk is at the other end of the file.
+	far := []byte("Heading\n" + strings.Repeat("\tindented\n", 20000))
+	all := []*Series{
+		{Name: "far", Title: "a title", Patches: []Patch{{Subject: "x: y", Body: "Why.", Changes: []Change{
+			{"MAINTAINERS", far, bytes.Join([][]byte{far[:100008], far[100008:]}, []byte("\tnew\n"))}}}}},
+	}
 	for seed := range uint64(12) {
-		s := largeSeries(rand.New(rand.NewPCG(seed, 1)), "MAINTAINERS")
+		all = append(all, largeSeries(rand.New(rand.NewPCG(seed, 1)), "MAINTAINERS"))
+	}
+	shrunk := 0
+	for seed, s := range all {
 		if slices.ContainsFunc(s.Patches, func(p Patch) bool { return bytes.Equal(p.Changes[0].Before, p.Changes[0].After) }) {
 			continue
 		}
