@@ -60,9 +60,7 @@ func (b *Build) Check(ctx context.Context, targets ...string) ([]Warning, error)
 	if err := Need(ctx, "sparse", "python3"); err != nil {
 		return nil, err
 	}
-	// scripts/checker-valid.sh of newer trees (7.3 has it, 6.12 has not) refuses
-	// a sparse that doesn't know __typeof_unqual__, as none up to 0.6.4 does.
-	t, err := b.make(ctx, append([]string{"W=1", "C=1", "CF=-D__typeof_unqual__=__typeof__"}, targets...))
+	t, err := b.make(ctx, append([]string{"W=1", "C=1"}, targets...))
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +92,11 @@ func (b *Build) make(ctx context.Context, args []string) (*transcript, error) {
 	cmd := exec.CommandContext(ctx, "make", append([]string{
 		"-C", b.Source, "O=" + b.Output, fmt.Sprintf("-j%d", runtime.NumCPU()), "--output-sync=target",
 		"CC=" + cc,
-		"LOCALVERSION=", // else a tree in git gets its commit into its name
+		// Without it a tree in git has a "+" in its name.
+		"LOCALVERSION=",
+		// For sparse: scripts/checker-valid.sh of newer trees (7.3 has it, 6.12
+		// has not) wants one that knows this, as none up to 0.6.4 does.
+		"CF=-D__typeof_unqual__=__typeof__",
 	}, args...)...)
 	cmd.Env = environment(os.Environ())
 	cmd.Stdout, cmd.Stderr = t, t

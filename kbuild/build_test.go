@@ -72,7 +72,7 @@ echo "  CC      a.o"; echo "  CC      b.o"; echo "$0: 1: x.c:1: warning: not one
 		t.Fatal(err)
 	}
 	got := strings.ReplaceAll(strings.ReplaceAll(string(args), b.Source, "SRC"), b.Output, "OUT")
-	if !strings.HasPrefix(got, "-C SRC O=OUT -j") || !strings.HasSuffix(got, " CC=gcc LOCALVERSION= bzImage\npatchgen//C\n") {
+	if !strings.HasPrefix(got, "-C SRC O=OUT -j") || !strings.HasSuffix(got, " CC=gcc LOCALVERSION= CF=-D__typeof_unqual__=__typeof__ bzImage\npatchgen//C\n") {
 		t.Errorf("make was run so: %s", got)
 	}
 }

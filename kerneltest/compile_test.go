@@ -50,7 +50,7 @@ func (s *series) compile(t *testing.T) {
 
 // knows tells if a symbol has an entry in what stands in src.
 func (w *work) knows(t *testing.T, symbol string) bool {
-	cmd := w.command(t, w.src(), nil, "git", "grep", "-q", "-x", "config "+symbol, "--", "arch/x86/Kconfig*", "kernel/dma/Kconfig*", "lib/Kconfig*")
+	cmd := w.command(t, w.src(), nil, "git", "grep", "-q", "^config "+symbol+"$", "--", "arch/x86/Kconfig*", "kernel/dma/Kconfig*", "lib/Kconfig*")
 	return cmd.Run() == nil
 }
 

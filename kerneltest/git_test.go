@@ -24,7 +24,7 @@ type series struct {
 // emit has the command patchgen write its series for the tree.
 func (w *work) emit(t *testing.T, patchgen string) *series {
 	dir := t.TempDir()
-	say("%s", w.run(t, dir, nil, patchgen, "emit", "--tree", absolute(t, w.spec), "-o", dir,
+	t.Log(w.run(t, dir, nil, patchgen, "emit", "--tree", absolute(t, w.spec), "-o", dir,
 		"--signoff", "--from", "A U Thor <author@example.org>", "--date", "2026-01-02T03:04:05Z"))
 	return w.readSeries(t, dir)
 }
