@@ -28,7 +28,7 @@ const otherTrees = "give a folder, a git clone or a tarball of the kernel"
 // as "6.12". What is in the cache is taken as it is, unless o.Refresh.
 func openDebian(ctx context.Context, series string, o Options) (*Tree, error) {
 	if !debianRE.MatchString(series) {
-		return nil, fmt.Errorf("no Debian kernel %q: give its first two numbers, such as debian:6.12", "debian:"+series)
+		return nil, &NotFoundError{"debian:" + series, "give the first two numbers of a kernel, such as debian:6.12"}
 	}
 	cache, err := cacheDir(o, "debian")
 	if err != nil {
@@ -39,7 +39,10 @@ func openDebian(ctx context.Context, series string, o Options) (*Tree, error) {
 	link := filepath.Join(cache, name)
 	if _, err := os.Stat(link); err != nil || o.Refresh {
 		if err := fetchDebian(ctx, cache, name, o.Progress); err != nil {
-			return nil, fmt.Errorf("fetch debian:%s: %w", series, err)
+			if e := (*NotFoundError)(nil); errors.As(err, &e) {
+				return nil, e
+			}
+			return nil, &FetchError{"debian:" + series, err}
 		}
 	}
 	dir, err := os.Readlink(link)
@@ -275,7 +278,7 @@ func (a *apt) noPackage(ctx context.Context, name string) error {
 	if len(have) == 0 {
 		return fmt.Errorf("no package %s, nor any linux-source at %s", name, strings.Join(a.uris(), " and "))
 	}
-	return fmt.Errorf("no package %s; there are %s", name, strings.Join(have, ", "))
+	return &NotFoundError{"debian:" + strings.TrimPrefix(name, "linux-source-"), fmt.Sprintf("no package %s; there are %s", name, strings.Join(have, ", "))}
 }
 
 // compareSeries compares numbers such as 6.12 and 6.2.

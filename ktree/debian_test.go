@@ -182,7 +182,7 @@ func TestDebianFails(t *testing.T) {
 	fails := func(want ...string) {
 		t.Helper()
 		_, err := Open(t.Context(), "debian:6.12", f.opts)
-		contains(t, err, append(want, "fetch debian:6.12: ")...)
+		contains(t, err, append(want, "debian:6.12")...)
 		if f.told.open != 0 {
 			t.Errorf("stages left open: %q", f.told.names)
 		}

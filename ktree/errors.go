@@ -7,13 +7,23 @@ import (
 
 // A NotFoundError says that there is nothing by the name given to Open. It is
 // an fs.ErrNotExist.
-type NotFoundError struct{ Spec string }
+type NotFoundError struct{ Spec, Why string }
 
 func (e *NotFoundError) Error() string {
-	return fmt.Sprintf("no kernel tree at %q: it is no folder, no tarball, no PATH@REV of a git clone, and no Debian package such as debian:6.12", e.Spec)
+	return fmt.Sprintf("no kernel tree at %q: %s", e.Spec, e.Why)
 }
 
 func (e *NotFoundError) Unwrap() error { return fs.ErrNotExist }
+
+// A FetchError says that a Debian package could not be had: the network, apt
+// or its configuration is in the way.
+type FetchError struct {
+	Spec string
+	Err  error
+}
+
+func (e *FetchError) Error() string { return fmt.Sprintf("fetch %s: %v", e.Spec, e.Err) }
+func (e *FetchError) Unwrap() error { return e.Err }
 
 // An UnsupportedError says that something is there, but is no kernel tree
 // or file that patchgen can read.

@@ -101,7 +101,7 @@ func Open(ctx context.Context, spec string, o Options) (*Tree, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("open kernel tree: %w", err)
 	}
-	return nil, &NotFoundError{spec}
+	return nil, &NotFoundError{spec, "it is no folder, no tarball, no PATH@REV of a git clone, and no Debian package such as debian:6.12"}
 }
 
 // openDir opens a folder: as a git clone if it is one, at HEAD for rev "".

@@ -51,7 +51,7 @@ Exit codes:
     5  pages were lost
     6  the guest crashed
     7  time ran out
-    8  the surroundings are unfit: a program is missing
+    8  the surroundings are unfit: a program or the network is missing
 `
 
 // Exit codes, as the usage text documents them.
@@ -127,6 +127,7 @@ func explain(err error) (code int, hint string) {
 		unsupported *ktree.UnsupportedError
 		noPlace     *edit.Error
 		noTool      *ktree.MissingToolError
+		noPackage   *ktree.FetchError
 		noGit       *series.MissingGitError
 	)
 	switch {
@@ -147,7 +148,7 @@ func explain(err error) (code int, hint string) {
 			return exitUnsupported, "give the tree as it is without the series"
 		}
 		return exitUnsupported, "nothing was written; if this code is right as it is, add its landmark to the series' manifest in templates/"
-	case errors.As(err, &noTool), errors.As(err, &noGit):
+	case errors.As(err, &noTool), errors.As(err, &noGit), errors.As(err, &noPackage):
 		return exitUnfit, ""
 	case errors.Is(err, context.DeadlineExceeded):
 		return exitTime, ""
