@@ -96,7 +96,7 @@ void __dma_mark_dirty(struct device *dev, phys_addr_t paddr, size_t size,
 	 * The copy out of a bounce slot has dirtied the buffer already. What is
 	 * left in the slot is not needed any more.
 	 */
-	if ({{if .Has.is_swiotlb_buffer}}is_swiotlb_buffer{{else}}swiotlb_find_pool{{end}}(dev, paddr))
+	if ({{.Name.bounced}}(dev, paddr))
 		return;
 
 	/* A dirty cache line could be written back over the device's data. */
