@@ -7,64 +7,77 @@ import (
 	"strings"
 	"testing"
 
-	"patchgen/kconfig"
+	"patchgen/kbuild"
 	"patchgen/qemutest"
 )
 
 const suite = "dma_mark_dirty"
 
-// boot boots the whole series: with the option and its tests on, which must
-// all pass, with one CPU and with two; and with the option off.
+// What cannot be tested with one CPU.
+const twoCPUs = suite + "/mark_dirty_test_concurrent_writer"
+
+// boot boots the tree after each patch, with the option on, then with the
+// option off. Where the series has its tests, they must all pass, with one CPU
+// and with two.
 func (s *series) boot(t *testing.T) {
-	s.checkout(t, s.commits[len(s.commits)-1])
-	for _, test := range []struct {
-		name   string
-		config kconfig.Config
-		cpus   []int
-		judge  func(qemutest.Result) error
-	}{
-		// The example suite has tests that are skipped: see TestJudges.
-		{"on", with(option, "y", tests, "y"), []int{1, 2}, func(r qemutest.Result) error { return testsPassed(r, suite) }},
-		{"off", with(), []int{2}, reachedInit},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			b := s.builder("boot")
-			if err := b.Configure(t.Context(), test.config); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := b.Make(t.Context(), "bzImage"); err != nil {
-				t.Fatal(err)
-			}
-			for _, cpus := range test.cpus {
-				t.Run(fmt.Sprintf("cpus=%d", cpus), func(t *testing.T) {
-					args := []string{"kunit.enable=1", "swiotlb=force", "dma_page_dirtying=armed"}
-					if test.name == "on" {
-						args = append(args, "kunit_shutdown=reboot")
-					}
-					r, err := qemutest.Boot(t.Context(), qemutest.Machine{Kernel: b.BzImage(), Args: args, CPUs: cpus})
-					if err != nil {
-						t.Fatal(err)
-					}
-					say("  boot with %d CPUs: %v after %v", cpus, r.End, r.Took)
-					if err := test.judge(r); err != nil {
-						t.Errorf("%v\nthe console's end:\n%s", err, end(r.Console))
-					}
-				})
-			}
-		})
+	b := s.builder("boot")
+	tested := false
+	for _, state := range []string{"on", "off"} {
+		for i, commit := range s.commits[1:] {
+			t.Run(fmt.Sprintf("%s/%04d", state, i+1), func(t *testing.T) {
+				s.checkout(t, commit)
+				config := with()
+				if state == "on" {
+					s.turnOn(t, config)
+				}
+				if err := b.Configure(t.Context(), config); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := b.Make(t.Context(), "bzImage"); err != nil {
+					t.Fatal(err)
+				}
+				if config[tests] == "y" {
+					tested = true
+					bootOnce(t, b, 1, []string{"kunit_shutdown=reboot"}, func(r qemutest.Result) error { return testsPassed(r, twoCPUs) })
+					bootOnce(t, b, 2, []string{"kunit_shutdown=reboot"}, func(r qemutest.Result) error { return testsPassed(r) })
+				} else {
+					bootOnce(t, b, 2, nil, reachedInit)
+				}
+			})
+		}
+	}
+	if !tested {
+		t.Errorf("the series has no CONFIG_%s", tests)
 	}
 }
 
+func bootOnce(t *testing.T, b *kbuild.Build, cpus int, args []string, judge func(qemutest.Result) error) {
+	t.Run(fmt.Sprintf("cpus=%d", cpus), func(t *testing.T) {
+		r, err := qemutest.Boot(t.Context(), qemutest.Machine{
+			Kernel: b.BzImage(),
+			Args:   append([]string{"kunit.enable=1", "swiotlb=force", "dma_page_dirtying=armed"}, args...),
+			CPUs:   cpus,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := judge(r); err != nil {
+			t.Errorf("%v\nthe console's end:\n%s", err, end(r.Console))
+		}
+		t.Logf("%v after %v", r.End, r.Took)
+	})
+}
+
 // testsPassed returns nil if the guest ended by itself, with no complaint, and
-// all tests of the suite passed.
-func testsPassed(r qemutest.Result, suite string) error {
+// all tests of the suite passed, but for those that may be skipped.
+func testsPassed(r qemutest.Result, maySkip ...string) error {
 	if r.End != qemutest.Exited {
 		return fmt.Errorf("the guest %v: %s", r.End, r.Why)
 	}
 	if faults := qemutest.Faults(r.Console); faults != nil {
 		return fmt.Errorf("the kernel complains:\n\t%s", strings.Join(faults, "\n\t"))
 	}
-	return qemutest.ParseKTAP(r.Console).AllPassed(suite)
+	return qemutest.ParseKTAP(r.Console).AllPassed(suite, maySkip...)
 }
 
 // reachedInit returns nil if the kernel came as far as looking for a program

@@ -26,12 +26,7 @@ func (s *series) compile(t *testing.T) {
 			if err := off.next(t, commit); err != nil {
 				t.Errorf("option off: %v", err)
 			}
-			if s.knows(t, option) {
-				on.config[option] = "y"
-			}
-			if s.knows(t, tests) {
-				on.config[tests] = "y"
-			}
+			s.turnOn(t, on.config)
 			if err := on.next(t, commit); err != nil {
 				t.Errorf("option on: %v", err)
 			}
@@ -48,10 +43,15 @@ func (s *series) compile(t *testing.T) {
 	}
 }
 
-// knows tells if a symbol has an entry in what stands in src.
-func (w *work) knows(t *testing.T, symbol string) bool {
-	cmd := w.command(t, w.src(), nil, "git", "grep", "-q", "^config "+symbol+"$", "--", "arch/x86/Kconfig*", "kernel/dma/Kconfig*", "lib/Kconfig*")
-	return cmd.Run() == nil
+// turnOn adds the series' symbols to a configuration, as far as what stands in
+// src has entries for them.
+func (w *work) turnOn(t *testing.T, c kconfig.Config) {
+	for _, symbol := range []string{option, tests} {
+		cmd := w.command(t, w.src(), nil, "git", "grep", "-q", "^config "+symbol+"$", "--", "arch/x86/Kconfig*", "kernel/dma/Kconfig*", "lib/Kconfig*")
+		if cmd.Run() == nil {
+			c[symbol] = "y"
+		}
+	}
 }
 
 // changed returns the files with that ending that differ between two commits

@@ -127,6 +127,17 @@ func TestAllPassed(t *testing.T) {
 			t.Errorf("%q: %s", test.console, diff)
 		}
 	}
+	skipped := ParseKTAP([]byte(head + "    ok 2 b # SKIP one CPU\nok 1 s\n"))
+	if err := skipped.AllPassed("s", "s/b"); err != nil {
+		t.Error(err)
+	}
+	if skipped.AllPassed("s", "s/a") == nil {
+		t.Error("s/b was skipped")
+	}
+	failed := ParseKTAP([]byte(head + "    not ok 2 b\nnot ok 1 s\n"))
+	if failed.AllPassed("s", "s/b") == nil {
+		t.Error("s/b failed")
+	}
 	if err := ParseKTAP([]byte(head)).AllPassed("u"); err == nil || err.Error() != `no result of test "u"` {
 		t.Errorf("got %v", err)
 	}
