@@ -144,8 +144,13 @@ func explain(err error) (code int, hint string) {
 	case errors.As(err, &unsupported):
 		return exitUnsupported, ""
 	case errors.As(err, &noPlace):
-		if noPlace.Kind == edit.AlreadyThere {
+		switch noPlace.Kind {
+		case edit.AlreadyThere:
 			return exitUnsupported, "give the tree as it is without the series"
+		case edit.ConflictMarks:
+			return exitUnsupported, "finish the merge first; nothing was written"
+		case edit.BadEdit:
+			return exitFault, "the manifest in templates/ is wrong, whatever the tree"
 		}
 		return exitUnsupported, "nothing was written; if this code is right as it is, add its landmark to the series' manifest in templates/"
 	case errors.As(err, &noTool), errors.As(err, &noGit), errors.As(err, &noPackage):
