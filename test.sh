@@ -36,25 +36,6 @@ step() {
 	fi
 }
 
-install_packages() {
-	local missing=() p
-	for p in "${packages[@]}"; do
-		if [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" != installed ]; then
-			missing+=("$p")
-		fi
-	done
-	if [ ${#missing[@]} = 0 ]; then
-		return
-	fi
-	echo "installing ${missing[*]}"
-	local root=()
-	if [ "$(id -u)" != 0 ]; then
-		root=(sudo)
-	fi
-	"${root[@]}" apt-get -q update &&
-		DEBIAN_FRONTEND=noninteractive "${root[@]}" apt-get -q -y install --no-install-recommends "${missing[@]}"
-}
-
 formatted() {
 	local files
 	files=$(gofmt -l .) || return
@@ -77,7 +58,7 @@ if ! command -v go >/dev/null; then
 	echo "go is missing: install Go 1.26 or newer from https://go.dev/dl" >&2
 	exit 1
 fi
-step packages install_packages
+step packages ./install.sh "${packages[@]}"
 [ ${#failed[@]} = 0 ] || exit 1
 
 step gofmt formatted
