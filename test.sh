@@ -5,7 +5,7 @@
 #   ./test.sh ci      the same, but only the patches for 6.12 compiled and booted
 #   ./test.sh quick   no kernel trees
 set -uo pipefail
-cd "$(dirname "$0")"
+cd "$(dirname "$0")" || exit
 
 mode=${1-all}
 case $mode in
@@ -18,7 +18,7 @@ esac
 
 packages=(git)
 if [ "$mode" != quick ]; then
-	packages+=(gcc make flex bison bc perl python3 xz-utils libelf-dev sparse qemu-system-x86 ccache)
+	packages+=(gcc make flex bison bc perl python3 xz-utils libelf-dev sparse qemu-system-x86 ccache universal-ctags)
 fi
 
 failed=()
