@@ -46,11 +46,11 @@ func (e Edit) applyC(src []byte) ([]byte, Place, *Error) {
 	if fail != nil {
 		return nil, Place{}, fail
 	}
-	return put(src, at, e.Text), Place{Line: c.body.tok(m.first).line, How: c.how(m)}, nil
+	return put(src, at, e.Text), c.place(m), nil
 }
 
-// how is the phrase of the Place, with the statement that the text stands beside.
-func (c *cEdit) how(m match) string {
+// place tells of the statement that the text stands beside.
+func (c *cEdit) place(m match) Place {
 	where := ""
 	if around := c.around(m); len(around) > 0 {
 		var heads []string
@@ -66,7 +66,10 @@ func (c *cEdit) how(m match) string {
 	case Before:
 		last = c.body.stmts[c.body.at[first]].last
 	}
-	return cut(fmt.Sprintf("%s%s %s", where, c.Put, strings.TrimSuffix(c.show(first, last, true), ";")), 100)
+	return Place{
+		Line: c.body.tok(first).line,
+		How:  cut(fmt.Sprintf("%s%s %s", where, c.Put, strings.TrimSuffix(c.show(first, last, true), ";")), 100),
+	}
 }
 
 // unreadable is the Error of C that cannot be followed.

@@ -51,7 +51,7 @@ type Edit struct {
 
 // Place tells where an Edit went.
 type Place struct {
-	Line int    // of the landmark's first line in the text given, from 1
+	Line int    // of the landmark in the text given, from 1; of several statements, of the one that the edit's text stands beside
 	How  string // one phrase for people, at most 100 characters; Function is not in it
 }
 
