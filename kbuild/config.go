@@ -53,26 +53,18 @@ func orNone(s string) string {
 	return s
 }
 
-// Configure writes Output/.config: tinyconfig with want merged over it. If a
-// symbol does not get its value the error is *LostError, and the file stands
-// as the kernel made it.
+// Configure writes Output/.config with want, and all off that is not needed for
+// it. If a symbol does not get its value the error is *LostError, and the file
+// stands as the kernel made it.
 func (b *Build) Configure(ctx context.Context, want kconfig.Config) error {
 	if err := os.MkdirAll(b.Output, 0o777); err != nil {
 		return err
 	}
-	file := filepath.Join(b.Output, ".config")
-	if _, err := b.Make(ctx, "tinyconfig"); err != nil {
+	file := filepath.Join(b.Output, "wanted.config")
+	if err := os.WriteFile(file, want.Bytes(), 0o666); err != nil {
 		return err
 	}
-	// conf takes the last of several lines for a symbol.
-	tiny, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(file, append(tiny, want.Bytes()...), 0o666); err != nil {
-		return err
-	}
-	if _, err := b.Make(ctx, "olddefconfig"); err != nil {
+	if _, err := b.Make(ctx, "KCONFIG_ALLCONFIG="+file, "allnoconfig"); err != nil {
 		return err
 	}
 	got, err := b.Config()

@@ -5,7 +5,6 @@ package kerneltest
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,34 +47,17 @@ func (w *work) judgeKconfig(t *testing.T) error {
 		return b.Config()
 	}
 
-	// conf writes "is not set" for what has a prompt that one can see, and
-	// leaves the others out.
-	got, err := configure(with())
+	// A configuration from before the series: listnewconfig asks for the
+	// option, and olddefconfig gives it its default. conf writes "is not set"
+	// for what has a prompt that one can see, and leaves the others out.
+	before, err := configure(with())
 	if err != nil {
 		return err
 	}
-	if got[option] != "n" {
-		return fmt.Errorf("CONFIG_%s is %q by default, want n and visible", option, got[option])
-	}
+	delete(before, option)
+	delete(before, tests)
 	file := filepath.Join(b.Output, ".config")
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	// Above and below the entries of a menu conf writes comments.
-	_, inside, begun := strings.Cut(string(text), "\n# "+menu+"\n")
-	inside, _, ended := strings.Cut(inside, "\n# end of "+menu+"\n")
-	if !begun || !ended || strings.Count(inside, option) != 1 || strings.Count(string(text), option) != 1 {
-		return fmt.Errorf("CONFIG_%s does not stand once in the menu %q", option, menu)
-	}
-	if _, there := got[tests]; there {
-		return fmt.Errorf("CONFIG_%s can be had without CONFIG_%s", tests, option)
-	}
-
-	// Without it, listnewconfig asks for it.
-	without := maps.Clone(got)
-	delete(without, option)
-	if err := os.WriteFile(file, without.Bytes(), 0o666); err != nil {
+	if err := os.WriteFile(file, before.Bytes(), 0o666); err != nil {
 		return err
 	}
 	if _, err := b.Make(t.Context(), "listnewconfig"); err != nil {
@@ -87,6 +69,29 @@ func (w *work) judgeKconfig(t *testing.T) error {
 	}
 	if !slices.Contains(strings.Split(string(log), "\n"), "CONFIG_"+option+"=n") {
 		return fmt.Errorf("listnewconfig does not list CONFIG_%s=n:\n%s", option, log)
+	}
+	if _, err := b.Make(t.Context(), "olddefconfig"); err != nil {
+		return err
+	}
+	got, err := b.Config()
+	if err != nil {
+		return err
+	}
+	if got[option] != "n" {
+		return fmt.Errorf("CONFIG_%s is %q by default, want n and visible", option, got[option])
+	}
+	if _, there := got[tests]; there {
+		return fmt.Errorf("CONFIG_%s can be had without CONFIG_%s", tests, option)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	// Above and below the entries of a menu conf writes comments.
+	_, inside, begun := strings.Cut(string(text), "\n# "+menu+"\n")
+	inside, _, ended := strings.Cut(inside, "\n# end of "+menu+"\n")
+	if !begun || !ended || strings.Count(inside, option) != 1 || strings.Count(string(text), option) != 1 {
+		return fmt.Errorf("CONFIG_%s does not stand once in the menu %q", option, menu)
 	}
 
 	for _, test := range []struct {
