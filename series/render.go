@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -85,7 +86,7 @@ func (r *renderer) survey(o RenderOptions) error {
 		Has:        make(map[string]bool),
 		Name:       r.set.Generations[i].Names,
 		Release:    r.tree.Release().String(),
-		Origin:     r.tree.Origin(),
+		Origin:     public(r.tree.Origin()),
 		BaseCommit: r.tree.Commit(),
 		Generation: gen.Name,
 		Tool:       o.Tool,
@@ -99,6 +100,15 @@ func (r *renderer) survey(o RenderOptions) error {
 		}
 	}
 	return nil
+}
+
+// public is a tree's origin for a mail: where it lies on a disk is nobody's
+// business.
+func public(origin string) string {
+	if filepath.IsAbs(origin) {
+		return filepath.Base(origin)
+	}
+	return origin
 }
 
 // applies tells whether the tree has each feature of when, or lacks it if it

@@ -69,6 +69,9 @@ func TestRender(t *testing.T) {
 	if len(s.Patches) != 6 || s.Generation != "G" || s.Release != "6.12.0-test" {
 		t.Errorf("%d patches, generation %s, release %s", len(s.Patches), s.Generation, s.Release)
 	}
+	if strings.Contains(s.Blurb, s.Origin) || !strings.Contains(s.Blurb, "(linux)") {
+		t.Errorf("the cover letter tells where the tree lies: %s", s.Blurb)
+	}
 	after := make(map[string]string)
 	for _, p := range s.Patches {
 		for _, c := range p.Changes {

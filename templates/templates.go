@@ -87,7 +87,7 @@ type Data struct {
 	Has        map[string]bool   // features
 	Name       map[string]string // names of the generation
 	Release    string            // "6.12.117"
-	Origin     string            // where the tree comes from, for people
+	Origin     string            // where the tree comes from, for a mail: a package, or the name of a folder or file
 	BaseCommit string            // 40 hex, or ""
 	Generation string
 	Tool       string // program and version that renders
