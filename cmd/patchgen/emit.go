@@ -154,6 +154,9 @@ func (f *emitFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 			mails = []series.Mail{{Name: f.mboxName(), Data: series.MBox(mails)}}
 		}
 		if err := series.Write(f.output, mails, series.WriteOptions{Force: f.force, Ledger: filepath.Join(cache, "written")}); err != nil {
+			if e := (*fs.PathError)(nil); errors.As(err, &e) {
+				return &usageError{fmt.Errorf("write %s: %w", f.output, err), "choose another folder with -o"}
+			}
 			return err
 		}
 		for _, m := range mails {
