@@ -75,8 +75,8 @@ kernel() {
 
 # Opens the reference trees, and runs on them what other packages have behind the tag.
 with_trees() {
-	kernel -fetch -trees debian:6.1,debian:6.12,debian:7.3 | tee /dev/stderr | sed -n 's/^PATCHGEN_TREES=//p' >"$scratch/trees" || return
-	PATCHGEN_TREES=$(cat "$scratch/trees") go test -tags kernel -count=1 -timeout 1h $(tagged)
+	kernel -fetch -trees debian:6.1,debian:6.12,debian:7.3 | tee "$scratch/trees" || return
+	PATCHGEN_TREES=$(sed -n 's/^PATCHGEN_TREES=//p' "$scratch/trees") go test -tags kernel -count=1 -timeout 1h $(tagged)
 }
 
 if [ "$mode" != quick ]; then

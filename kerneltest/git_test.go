@@ -70,7 +70,7 @@ func (s *series) am(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := t.TempDir()
-	s.git(t, "-c", "core.abbrev=12", "format-patch", "--quiet", "-o", again, s.base)
+	s.git(t, "-c", "core.abbrev=12", "format-patch", "--quiet", "--numbered", "-o", again, s.base)
 	if err := samePatches(s.patches, again); err != nil {
 		t.Error(err)
 	}

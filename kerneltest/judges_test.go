@@ -100,7 +100,7 @@ func TestJudges(t *testing.T) {
 			return // git am did not even take it
 		}
 		dir := t.TempDir()
-		s.git(t, "-c", "core.abbrev=12", "format-patch", "-q", "-o", dir, s.base)
+		s.git(t, "-c", "core.abbrev=12", "format-patch", "-q", "--numbered", "-o", dir, s.base)
 		if err := samePatches(s.patches, dir); err == nil {
 			t.Error("nobody saw the wrong line number")
 		}
