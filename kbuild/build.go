@@ -106,7 +106,8 @@ func (b *Build) make(ctx context.Context, args []string) (*transcript, error) {
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
 
-	t.report.Stage("make "+args[len(args)-1], 0, "files")
+	targets := slices.DeleteFunc(slices.Clone(args), func(a string) bool { return strings.Contains(a, "=") })
+	t.report.Stage("make "+strings.Join(targets, " "), 0, "files")
 	err = cmd.Run()
 	t.end()
 	t.report.End()

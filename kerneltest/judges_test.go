@@ -148,7 +148,7 @@ func TestJudges(t *testing.T) {
 		}
 	})
 
-	if !*build {
+	if !*compile {
 		return
 	}
 	t.Run("compile", func(t *testing.T) {

@@ -18,9 +18,10 @@ import (
 )
 
 var (
-	trees = flag.String("trees", "", "comma-separated trees to test on; else the folders of $PATCHGEN_TREES, separated by colons, or Debian's 6.1, 6.12 and 7.3")
-	build = flag.Bool("build", true, "compile each patch, and boot the series")
-	fetch = flag.Bool("fetch", false, "only open the trees, and print their folders as a setting of PATCHGEN_TREES")
+	trees   = flag.String("trees", "", "comma-separated trees to test on; else the folders of $PATCHGEN_TREES, separated by colons, or Debian's 6.1, 6.12 and 7.3")
+	compile = flag.Bool("compile", true, "compile what each patch touches")
+	boot    = flag.Bool("boot", true, "boot a kernel after each patch")
+	fetch   = flag.Bool("fetch", false, "only open the trees, and print their folders as a setting of PATCHGEN_TREES")
 )
 
 func specs() []string {
@@ -76,8 +77,10 @@ func TestSeries(t *testing.T) {
 			step(t, "am", s.am)
 			step(t, "checkpatch", s.checkpatch)
 			step(t, "kconfig", s.kconfig)
-			if *build {
+			if *compile {
 				step(t, "compile", s.compile)
+			}
+			if *boot {
 				step(t, "boot", s.boot)
 			}
 		})
