@@ -1,0 +1,141 @@
+package vhostuser
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+)
+
+// A Card is a network card. What the guest transmits is dropped. Its address is
+// the one that QEMU's virtio-net-pci was given (mac=).
+//
+// Without mergeable buffers and offloads Linux posts, for each frame, one buffer
+// mapped for DMA that holds header and frame, and builds the packet around it
+// (drivers/net/virtio_net.c, add_recvbuf_small and receive_small): the frame
+// stays in the page that the device wrote. With them it would copy the first
+// bytes elsewhere.
+type Card struct {
+	*Backend
+
+	mu      sync.Mutex
+	pending []*frame
+	number  int64 // of frames delivered
+}
+
+type frame struct {
+	data []byte
+	done chan struct{} // closed when the guest has it
+}
+
+// virtio 1.2, section 5.1.
+const (
+	netReceive    = 0 // queues
+	netTransmit   = 1
+	netHeader     = 12 // bytes of struct virtio_net_hdr_v1
+	netNumBuffers = 10 // where the number of buffers stands in it
+)
+
+// The lengths of an Ethernet frame without its checksum; with a VLAN tag it has
+// four more.
+const (
+	minFrame = 14
+	maxFrame = 1518
+)
+
+// NewCard returns a network card whose QEMU is at the other end of conn.
+func NewCard(conn *net.UnixConn, o Options) *Card {
+	c := &Card{}
+	c.Backend = newBackend(conn, c, o)
+	return c
+}
+
+// Send puts an Ethernet frame of 14 to 1518 bytes into the guest's receive
+// queue. It returns when the guest has it, with an error when ctx ends first or
+// Serve has returned. Until the guest gives a buffer, it waits; so it does if the
+// guest broke the queue. Frames are numbered from 0 in the order of delivery.
+func (c *Card) Send(ctx context.Context, data []byte) error {
+	if len(data) < minFrame || len(data) > maxFrame {
+		return fmt.Errorf("a frame of %d bytes: must be %d to %d", len(data), minFrame, maxFrame)
+	}
+	f := &frame{slices.Clone(data), make(chan struct{})}
+	c.mu.Lock()
+	c.pending = append(c.pending, f)
+	c.mu.Unlock()
+	c.wake()
+
+	var err error
+	select {
+	case <-f.done:
+		return nil
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	case <-c.served:
+		err = errServed
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.Index(c.pending, f)
+	if i < 0 {
+		return nil
+	}
+	c.pending = slices.Delete(c.pending, i, i+1)
+	return fmt.Errorf("send a frame to the guest: %w", err)
+}
+
+func (*Card) queues() int      { return 2 }
+func (*Card) features() uint64 { return 0 }
+func (*Card) config() []byte   { return nil }
+
+func (c *Card) wants(queue int) bool {
+	if queue == netTransmit {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.pending) > 0
+}
+
+func (c *Card) serve(s *session, q *queue, ch *chain) (bool, error) {
+	if q.index == netTransmit {
+		return true, s.complete(q, ch, 0)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.pending) == 0 {
+		return false, nil
+	}
+	f := c.pending[0]
+	if n := length(ch.writable); n < netHeader+len(f.data) {
+		return false, fmt.Errorf("a receive buffer of %d bytes for a header of %d and a frame of %d", n, netHeader, len(f.data))
+	}
+	header := make([]byte, netHeader)
+	header[netNumBuffers] = 1
+	if _, err := s.store(ch.writable, header, Header, c.number); err != nil {
+		return false, err
+	}
+	if _, err := s.store(skip(ch.writable, netHeader), f.data, Data, c.number); err != nil {
+		return false, err
+	}
+	if err := s.complete(q, ch, uint32(netHeader+len(f.data))); err != nil {
+		return false, err
+	}
+	c.number++
+	c.pending = slices.Delete(c.pending, 0, 1)
+	close(f.done)
+	return true, nil
+}
+
+// skip returns what is behind the first n bytes.
+func skip(spans []span, n int) []span {
+	for i, s := range spans {
+		if n < len(s.mem) {
+			rest := slices.Clone(spans[i:])
+			rest[0] = span{s.gpa + uint64(n), s.mem[n:]}
+			return rest
+		}
+		n -= len(s.mem)
+	}
+	return nil
+}
