@@ -1,0 +1,152 @@
+package protocol
+
+// The operations, each with what it takes and gives. An operation that fails
+// answers with an Error, and the agent goes on.
+//
+// The buffer is anonymous memory of the agent, locked, in pages of PageSize
+// bytes. Page numbers count from its begin.
+const (
+	// OpHello says again who is there: nothing, Hello.
+	OpHello = "hello"
+	// OpTouch makes the buffer and has the CPU fill page i with
+	// Fill(page, seed, i): TouchArgs, nothing. It can be made once.
+	OpTouch = "touch"
+	// OpHeartbeat begins to write to pages of a memory of their own, once a
+	// millisecond, for ever: HeartbeatArgs, nothing. It can be begun once.
+	OpHeartbeat = "heartbeat"
+	// OpStore has the CPU fill the buffer anew: StoreArgs, nothing.
+	OpStore = "store"
+	// OpRead has the first virtio block device fill the buffer from its begin
+	// by O_DIRECT: ReadArgs, ReadResult. The device is closed afterwards.
+	OpRead = "read"
+	// OpVerify compares the buffer with what it should hold: VerifyArgs,
+	// VerifyResult. It writes nothing to it.
+	OpVerify = "verify"
+	// OpAddresses tells where the pages are in the guest's physical memory:
+	// nothing, AddressesResult.
+	OpAddresses = "addresses"
+	// OpListen gives the first ethernet interface an address and opens a UDP
+	// socket, whose datagrams stay in its queue, in the pages that the device
+	// wrote: nothing, ListenResult.
+	OpListen = "listen"
+	// OpQueued tells what waits in the socket's queue: nothing, QueuedResult.
+	OpQueued = "queued"
+	// OpDrain takes all datagrams out of the queue: DrainArgs, DrainResult. A
+	// datagram is its number, 64 bits in little-endian order, and then
+	// Fill(rest, seed, number).
+	OpDrain = "drain"
+	// OpUnbind unbinds the devices of a virtio driver: UnbindArgs, UnbindResult.
+	OpUnbind = "unbind"
+	// OpMarking switches the kernel's dma_page_dirtying: MarkingArgs, nothing.
+	OpMarking = "marking"
+	// OpCounters reads the numbers in the kernel's debugfs folder
+	// dma_page_dirtying: nothing, a map[string]uint64 by the name of the file.
+	OpCounters = "counters"
+)
+
+// The agent's address in the guest, set by OpListen. The network is a /24.
+const (
+	GuestAddress = "10.0.2.2"
+	GuestPort    = 4791
+)
+
+// Reported is how many bad pages or datagrams are told of at most.
+const Reported = 256
+
+// A Hello says who is there.
+type Hello struct {
+	Kernel  string // release, such as "6.12.117"
+	CPUs    int
+	BootMS  int64  // milliseconds from the kernel's start to this
+	Cmdline string // of the kernel
+}
+
+type TouchArgs struct {
+	Pages int
+	Seed  uint64
+}
+
+type HeartbeatArgs struct{ Pages int }
+
+type StoreArgs struct{ Seed uint64 }
+
+type ReadArgs struct {
+	Request int // bytes read at once, a multiple of PageSize; 0 means 1 MiB
+}
+
+type ReadResult struct {
+	Device string // such as "vda"
+	Bytes  int64
+}
+
+type VerifyArgs struct {
+	Seed uint64
+	Old  uint64 // the seed of what was there before
+}
+
+type VerifyResult struct {
+	Pages   int // compared
+	Bad     int
+	BadList []BadPage // the first Reported
+}
+
+// A BadPage is a page that isn't as it should be.
+type BadPage struct {
+	Index uint64
+	Looks string // Stale, Zero, Torn or Other
+}
+
+// What a bad page looks like.
+const (
+	Stale = "stale" // as it was before
+	Zero  = "zero"  // full of zeros
+	Torn  = "torn"  // partly as it should be
+	Other = "other"
+)
+
+type AddressesResult struct {
+	Buffer    []Run // of the buffer's pages in their order; nil before OpTouch
+	Heartbeat []Run // of the pages of OpHeartbeat
+}
+
+// A Run is pages that follow each other in the guest's physical memory: the
+// page frame number of the first (its address divided by PageSize), and how
+// many they are.
+type Run [2]uint64
+
+type ListenResult struct {
+	Interface string // such as "eth0"
+	MAC       string
+	Address   string // GuestAddress
+	Port      int    // GuestPort
+	Room      int64  // of the queue, in bytes as in QueuedResult
+}
+
+type QueuedResult struct {
+	Bytes    uint64 // memory that the queued datagrams use, as the kernel counts it: more than they are long
+	Drops    uint64 // datagrams that found no room, or came damaged
+	Received uint64 // packets of whatever kind that the interface got; 0 if it is unbound
+}
+
+type DrainArgs struct {
+	Seed   uint64
+	Expect uint64 // how many datagrams, numbered from 0
+}
+
+type DrainResult struct {
+	Count      uint64   // datagrams that came
+	Bad        uint64   // of these, damaged, or of a number that isn't expected
+	BadList    []uint64 // numbers of the first Reported of them
+	Duplicates uint64   // sound, but not the first of their number
+	Missing    uint64   // of which no sound one came
+}
+
+type UnbindArgs struct {
+	Driver string // such as "virtio_blk"
+}
+
+type UnbindResult struct {
+	Devices []string // such as "virtio1"
+}
+
+type MarkingArgs struct{ On bool }
