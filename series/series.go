@@ -29,7 +29,7 @@ type Patch struct {
 
 // A Change is what a patch does to one file, as its whole contents before and
 // after. Before is nil for a new file and not nil, though it may be empty, for
-// one that is there; After is never nil.
+// one that is there; After is nil for a deleted file, which only Apply makes.
 type Change struct {
 	Path          string // slash-separated, relative to the root of the tree
 	Before, After []byte
