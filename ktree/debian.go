@@ -60,7 +60,7 @@ func fetchDebian(ctx context.Context, cache, name string, p progress.Reporter) e
 			return &MissingToolError{Tool: tool, Package: map[string]string{"apt-get": "apt", "dpkg-deb": "dpkg"}[tool], Hint: "on a machine without Debian's apt, " + otherTrees}
 		}
 	}
-	unlock, err := lock(ctx, filepath.Join(cache, "apt.lock"), p)
+	unlock, err := Lock(ctx, filepath.Join(cache, "apt.lock"), p)
 	if err != nil {
 		return err
 	}

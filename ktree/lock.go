@@ -12,9 +12,9 @@ import (
 	"patchgen/progress"
 )
 
-// lock takes an exclusive lock on a file, made if need be, and waits while
+// Lock takes an exclusive lock on a file, made if need be, and waits while
 // another process has it.
-func lock(ctx context.Context, name string, p progress.Reporter) (unlock func(), err error) {
+func Lock(ctx context.Context, name string, p progress.Reporter) (unlock func(), err error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w", err)

@@ -185,7 +185,7 @@ func once(ctx context.Context, dir string, p progress.Reporter, fill func(part s
 	if _, err := os.Stat(dir); err == nil {
 		return nil
 	}
-	unlock, err := lock(ctx, dir+".lock", p)
+	unlock, err := Lock(ctx, dir+".lock", p)
 	if err != nil {
 		return err
 	}
