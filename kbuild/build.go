@@ -2,6 +2,7 @@ package kbuild
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,6 +21,9 @@ type Build struct {
 	Source   string            // absolute path of the tree, which must be clean; nothing is written to it
 	Output   string            // absolute path of a folder for this tree alone; made if it isn't there
 	Progress progress.Reporter // nil tells nobody
+
+	steps int64 // that the next make is expected to take, 0 if unknown; then those it took
+	torn  bool  // the last make was killed: what it left is not to be trusted
 }
 
 // An Error is a failed run of make.
@@ -101,16 +105,26 @@ func (b *Build) make(ctx context.Context, args []string) (*transcript, error) {
 	cmd.Env = environment(os.Environ())
 	cmd.Stdout, cmd.Stderr = t, t
 	// make stops its children when it is told to stop, and the compilers with
-	// it, as they are in its group.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// it, as they are in its group; it then removes what is half made. So it
+	// does when we die, and the signal comes when the thread dies that started
+	// the process.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 
 	targets := slices.DeleteFunc(slices.Clone(args), func(a string) bool { return strings.Contains(a, "=") })
-	t.report.Stage("make "+strings.Join(targets, " "), 0, "files")
+	t.report.Stage("make "+strings.Join(targets, " "), b.steps, "files")
 	err = cmd.Run()
 	t.end()
 	t.report.End()
+	b.steps = t.steps
+	if cmd.Process != nil {
+		if b.torn = killed(cmd.ProcessState, err); b.torn {
+			syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // whoever did not listen
+		}
+	}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -118,6 +132,16 @@ func (b *Build) make(ctx context.Context, args []string) (*transcript, error) {
 		return nil, &Error{args, t.why(), b.log(), err}
 	}
 	return t, nil
+}
+
+// killed reports whether a process ended in another way than by itself or when
+// it was asked to, or left others behind.
+func killed(p *os.ProcessState, err error) bool {
+	if p == nil {
+		return true
+	}
+	status, ok := p.Sys().(syscall.WaitStatus)
+	return !ok || errors.Is(err, exec.ErrWaitDelay) || status.Signaled() && status.Signal() != syscall.SIGTERM
 }
 
 // environment returns what of env a build may see, and what makes it
@@ -132,7 +156,9 @@ func environment(env []string) []string {
 			out = append(out, e)
 		}
 	}
-	return append(out, "LC_ALL=C",
-		"KBUILD_BUILD_TIMESTAMP=2000-01-01 00:00:00 UTC", "KBUILD_BUILD_VERSION=1",
-		"KBUILD_BUILD_USER=patchgen", "KBUILD_BUILD_HOST=patchgen")
+	return append(out, fixed...)
 }
+
+var fixed = []string{"LC_ALL=C",
+	"KBUILD_BUILD_TIMESTAMP=2000-01-01 00:00:00 UTC", "KBUILD_BUILD_VERSION=1",
+	"KBUILD_BUILD_USER=patchgen", "KBUILD_BUILD_HOST=patchgen"}

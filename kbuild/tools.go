@@ -29,11 +29,12 @@ func (e *MissingError) Error() string {
 // Which Debian package has a command, where it isn't one of the same name.
 var packages = map[string]string{
 	"qemu-system-x86_64": "qemu-system-x86",
+	"ld":                 "binutils",
 }
 
 // What every kernel build calls, says Documentation/process/changes.rst, as far
 // as QEMUConfig makes use of it.
-var buildTools = []string{"gcc", "make", "flex", "bison", "bc", "perl"}
+var buildTools = []string{"gcc", "ld", "make", "flex", "bison", "bc", "perl"}
 
 // Need returns nil if all of these commands can be run and the headers that a
 // kernel build needs are there, else a *MissingError.
