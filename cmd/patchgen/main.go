@@ -28,6 +28,7 @@ const usage = `patchgen writes a patch series for the Linux kernel tree that you
 
 Usage:
     patchgen emit [--tree TREE] [-o DIR] [flags]    write the series as mails
+    patchgen build [--tree TREE] [-o DIR] [flags]   compile the kernel without and with it
     patchgen version
 
 Examples:
@@ -40,14 +41,15 @@ TREE is a folder, a git clone (PATH, or PATH@REVISION), a .tar.xz, or
 debian:X.Y, the Debian package linux-source-X.Y, which is downloaded once.
 Without --tree it is the kernel tree that you stand in, else debian:6.12.
 
-"patchgen emit --help" lists the flags.
+"patchgen COMMAND --help" lists the flags.
 
 Exit codes:
     0  done
     1  a fault of patchgen
     2  usage: a wrong flag or path, or a file that is in the way
-    3  this tree is not supported, or an edit found no place in it
-    4  a check failed
+    3  this tree is not supported, or an edit found no place in it, or it does
+       not compile as it is
+    4  a check failed, such as that the patched kernel compiles
     5  pages were lost
     6  the guest crashed
     7  time ran out
@@ -60,6 +62,7 @@ const (
 	exitFault       = 1
 	exitUsage       = 2
 	exitUnsupported = 3
+	exitCheck       = 4
 	exitTime        = 7
 	exitUnfit       = 8
 )
@@ -97,6 +100,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch args[0] {
 	case "emit":
 		err = emit(ctx, args[1:], stdout, stderr)
+	case "build":
+		err = build(ctx, args[1:], stdout, stderr)
 	case "version", "--version":
 		_, err = fmt.Fprintln(stdout, "patchgen", version)
 	case "help", "--help", "-h":
@@ -120,6 +125,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // explain tells the exit code of an error, and what to do about it.
 func explain(err error) (code int, hint string) {
+	if code, hint, ok := explainBuild(err); ok {
+		return code, hint
+	}
 	var (
 		usage       *usageError
 		inTheWay    *series.OccupiedError

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"patchgen/kbuild"
+	"patchgen/kconfig"
+	"patchgen/ktree"
+	"patchgen/series"
+	"patchgen/templates"
+)
+
+const buildUsage = `patchgen build configures and compiles a kernel tree, without the series and
+with it.
+
+Usage:
+    patchgen build [--tree TREE] [--patches PATH] [-o DIR] [flags]
+
+It prints the paths of the two kernels, the unpatched one first. They boot in
+QEMU on x86-64; the patched one has the series' new Kconfig symbols on, its
+tests among them. The tree is copied to the cache and compiled there, and what
+was compiled once from the same is taken from the cache.
+
+--patches is a folder of *.patch files or an mbox file, as written by patchgen
+emit or git format-patch. Its hunks must stand at the lines that they name; what
+git am would move by an offset is refused (exit code 3).
+
+Examples:
+    $ patchgen build -o kernels
+    $ patchgen build --tree ~/linux@v6.12 --patches out --config mine.config
+
+If the kernel with the patches does not compile the exit code is 4; if it is the
+tree as it is, or a wanted Kconfig symbol cannot be had, 3.
+
+Flags:
+`
+
+type buildFlags struct {
+	tree, patches, output  string
+	config                 []string
+	force, refresh, asJSON bool
+}
+
+func build(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := buildFlags{}
+	set := pflag.NewFlagSet("build", pflag.ContinueOnError)
+	set.SortFlags = false
+	set.SetOutput(io.Discard)
+	set.StringVar(&f.tree, "tree", "", "kernel `TREE`: folder, clone, PATH@REVISION, .tar.xz or debian:X.Y")
+	set.BoolVar(&f.refresh, "refresh", false, "ask for a newer point release of a debian: tree")
+	set.StringVar(&f.patches, "patches", "", "`PATH` of patches (default: the series that emit writes)")
+	set.StringVarP(&f.output, "output-directory", "o", "", "copy the kernels and their configurations to `DIR`")
+	set.StringArrayVar(&f.config, "config", nil, "`FILE` with CONFIG_NAME=value lines that are wanted, too; again for more")
+	set.BoolVar(&f.force, "force", false, "overwrite files that patchgen did not write")
+	set.BoolVar(&f.asJSON, "json", false, "print the kernels as JSON")
+	if err := set.Parse(args); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			_, err := fmt.Fprint(stdout, buildUsage, set.FlagUsages())
+			return err
+		}
+		return &usageError{err, `see "patchgen build --help"`}
+	}
+	if set.NArg() > 0 {
+		return &usageError{fmt.Errorf("build takes no argument %q", set.Arg(0)), "the tree is given with --tree, patches with --patches"}
+	}
+	if f.tree == "" {
+		f.tree = defaultTree()
+	}
+	config, err := readFragments(f.config)
+	if err != nil {
+		return err
+	}
+	report := newReporter(stderr)
+	cache, err := buildCache()
+	if err != nil {
+		return err
+	}
+	tree, err := ktree.Open(ctx, f.tree, ktree.Options{Cache: cache, Progress: report, Refresh: f.refresh})
+	if errors.Is(err, fs.ErrNotExist) {
+		return &usageError{err, "--tree takes a folder, a clone, PATH@REVISION, a .tar.xz or debian:X.Y"}
+	}
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	changes, err := changesFor(tree, f.patches)
+	if err != nil {
+		return err
+	}
+	unpatched, patched, err := kbuild.Kernels(ctx, tree, changes, kbuild.Options{Cache: cache, Progress: report, Config: config})
+	if err != nil {
+		return err
+	}
+	if f.output != "" {
+		if err := f.copy(cache, &unpatched, &patched); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(stderr, "patchgen: Linux %s of %s, unpatched %s, patched %s\n", patched.Release, tree.Origin(), how(unpatched), how(patched))
+	if f.asJSON {
+		return writeKernels(stdout, tree.Origin(), unpatched, patched)
+	}
+	_, err = fmt.Fprintf(stdout, "%s\n%s\n", unpatched.BzImage, patched.BzImage)
+	return err
+}
+
+// buildCache is the cache folder, which make must be able to work in.
+func buildCache() (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", &usageError{err, "set HOME or XDG_CACHE_HOME"}
+	}
+	if strings.ContainsAny(cache, " \t:") {
+		return "", &usageError{fmt.Errorf("the kernel's make cannot work below %q, with a space or a colon", cache), "set XDG_CACHE_HOME to another folder"}
+	}
+	return filepath.Join(cache, "patchgen"), nil
+}
+
+// readFragments merges configuration files; a later one wins.
+func readFragments(files []string) (kconfig.Config, error) {
+	all := kconfig.Config{}
+	for _, file := range files {
+		src, err := os.ReadFile(file)
+		if err != nil {
+			return nil, &usageError{err, "--config takes a file with CONFIG_NAME=value lines"}
+		}
+		c, err := kconfig.ParseConfig(file, src)
+		if err != nil {
+			return nil, &usageError{err, "--config takes a file with CONFIG_NAME=value lines"}
+		}
+		maps.Copy(all, c)
+	}
+	return all, nil
+}
+
+// changesFor returns what the patches at a path change in the tree, or for ""
+// what the series does that emit writes.
+func changesFor(tree *ktree.Tree, patches string) ([]series.Change, error) {
+	if patches != "" {
+		mails, err := series.ReadPatches(patches)
+		if err != nil {
+			return nil, &usageError{err, "--patches takes a folder of *.patch files, or an mbox"}
+		}
+		return series.Apply(tree, mails)
+	}
+	set, err := templates.Load("dma-mark-dirty")
+	if err != nil {
+		return nil, err
+	}
+	s, err := series.Render(tree, set, "full", series.RenderOptions{Tool: "patchgen " + version, Call: "--series dma-mark-dirty --variant full"})
+	if err != nil {
+		return nil, err
+	}
+	return s.Changes(), nil
+}
+
+// copy copies the kernels to the output folder, and has them name the copies.
+func (f *buildFlags) copy(cache string, unpatched, patched *kbuild.Kernel) error {
+	var files []series.Mail
+	add := func(path *string, name string) error {
+		data, err := os.ReadFile(*path)
+		files = append(files, series.Mail{Name: name, Data: data})
+		*path = filepath.Join(f.output, name)
+		return err
+	}
+	for _, err := range []error{
+		add(&unpatched.BzImage, "bzImage-unpatched"), add(&unpatched.Config, "config-unpatched"),
+		add(&patched.BzImage, "bzImage-patched"), add(&patched.Config, "config-patched"),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	err := series.Write(f.output, files, series.WriteOptions{Force: f.force, Ledger: filepath.Join(cache, "written")})
+	if e := (*fs.PathError)(nil); errors.As(err, &e) {
+		return &usageError{fmt.Errorf("write %s: %w", f.output, err), "choose another folder with -o"}
+	}
+	return err
+}
+
+func how(k kbuild.Kernel) string {
+	if k.Cached {
+		return "from the cache"
+	}
+	return "compiled in " + k.Took.Round(time.Second).String()
+}
+
+func writeKernels(w io.Writer, origin string, unpatched, patched kbuild.Kernel) error {
+	type kernelJSON struct {
+		BzImage string  `json:"bzimage"`
+		Config  string  `json:"config"`
+		Key     string  `json:"key"`
+		Release string  `json:"release"`
+		Cached  bool    `json:"cached"`
+		Seconds float64 `json:"seconds"`
+	}
+	of := func(k kbuild.Kernel) kernelJSON {
+		return kernelJSON{k.BzImage, k.Config, k.Key, k.Release, k.Cached, k.Took.Seconds()}
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(struct {
+		Origin    string     `json:"origin"`
+		Unpatched kernelJSON `json:"unpatched"`
+		Patched   kernelJSON `json:"patched"`
+	}{origin, of(unpatched), of(patched)})
+}
+
+// explainBuild tells the exit code of an error of building, and what to do.
+func explainBuild(err error) (code int, hint string, ok bool) {
+	var (
+		noTool  *kbuild.MissingError
+		noApply *series.ApplyError
+		lost    *kbuild.LostError
+		kernel  *kbuild.KernelError
+	)
+	switch {
+	case errors.As(err, &noTool):
+		return exitUnfit, "", true
+	case errors.As(err, &noApply):
+		return exitUnsupported, "rebase the patches on this tree with git am -3 and git format-patch, or leave out --patches", true
+	case errors.As(err, &lost):
+		return exitUnsupported, "take the symbol out of --config, or add what it depends on", true
+	case errors.As(err, &kernel):
+		if kernel.Patched {
+			return exitCheck, "", true
+		}
+		return exitUnsupported, "the tree does not compile without any patch: see whether it suits this compiler", true
+	}
+	return 0, "", false
+}

@@ -1,0 +1,373 @@
+package kbuild
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"patchgen/kconfig"
+	"patchgen/ktree"
+	"patchgen/progress"
+	"patchgen/series"
+)
+
+// Options say how Kernels works. The zero value is usable.
+type Options struct {
+	Cache    string            // folder, the same as ktree's; "" is os.UserCacheDir()/patchgen
+	Progress progress.Reporter // nil tells nobody
+	Config   kconfig.Config    // wanted besides QEMUConfig and over it
+}
+
+// A Kernel is a compiled kernel in the cache, where it stays as it is.
+type Kernel struct {
+	BzImage string        // path
+	Config  string        // path of its .config
+	Key     string        // 64 hex digits that stand for all that it is made of
+	Release string        // as uname -r says, such as "6.12.117"
+	Cached  bool          // nothing had to be compiled
+	Took    time.Duration // to configure and compile it, or to find it
+}
+
+// A KernelError says which of the two kernels cannot be built. Err is a
+// *LostError, an *Error or that of a file.
+type KernelError struct {
+	Patched bool
+	Err     error
+}
+
+func (e *KernelError) Error() string {
+	if e.Patched {
+		return "the patched kernel: " + e.Err.Error()
+	}
+	return "the kernel as it is, without patches: " + e.Err.Error()
+}
+
+func (e *KernelError) Unwrap() error { return e.Err }
+
+// Kernels compiles a tree as it is, and with changes, which have all new
+// Kconfig symbols on (series.Symbols). Both are compiled from one copy of
+// the tree, in the cache, so that the second compiles only what differs.
+//
+// The same tree, changes, configuration and tools give the same bytes, and are
+// compiled once. The tree itself is only read: of a git clone the commit, of
+// a folder the files as they are.
+func Kernels(ctx context.Context, tree *ktree.Tree, changes []series.Change, o Options) (unpatched, patched Kernel, err error) {
+	w, err := newWorkspace(ctx, tree, o)
+	if err != nil {
+		return unpatched, patched, err
+	}
+	before, after := w.recipes(changes, o.Config)
+	unpatched, had := w.find(before)
+	patched, has := w.find(after)
+	if had && has {
+		return unpatched, patched, nil
+	}
+	unlock, err := w.open(ctx)
+	if err != nil {
+		return unpatched, patched, err
+	}
+	defer unlock()
+	if err := match(tree, changes); err != nil {
+		return unpatched, patched, err
+	}
+	if unpatched, err = w.build(ctx, before); err != nil {
+		return unpatched, patched, failed(ctx, false, err)
+	}
+	patched, err = w.build(ctx, after)
+	return unpatched, patched, failed(ctx, true, err)
+}
+
+func failed(ctx context.Context, patched bool, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	var lost *LostError
+	var compile *Error
+	if errors.As(err, &lost) || errors.As(err, &compile) {
+		return &KernelError{patched, err}
+	}
+	return err
+}
+
+// match checks that the changes are for the tree as it is.
+func match(tree *ktree.Tree, changes []series.Change) error {
+	for _, c := range changes {
+		data, err := tree.ReadFile(c.Path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if (err == nil) != (c.Before != nil) || !bytes.Equal(data, c.Before) {
+			return fmt.Errorf("the patches are for another %s than the tree has", c.Path)
+		}
+	}
+	return nil
+}
+
+// A recipe is what a kernel is made of beside the tree and the tools.
+type recipe struct {
+	name    string
+	config  kconfig.Config
+	changes map[string][]byte // contents by path, nil for a file to remove
+}
+
+// recipes returns those of the unpatched and of the patched kernel.
+func (w *workspace) recipes(changes []series.Change, config kconfig.Config) (before, after recipe) {
+	before = recipe{name: "unpatched", config: QEMUConfig()}
+	after = recipe{name: "patched", config: QEMUConfig(), changes: make(map[string][]byte)}
+	maps.Copy(before.config, config)
+	for _, symbol := range series.Symbols(changes) {
+		delete(before.config, symbol)
+		after.config[symbol] = "y"
+	}
+	maps.Copy(after.config, config)
+	for _, c := range changes {
+		after.changes[c.Path] = c.After
+	}
+	return before, after
+}
+
+func sum(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) }
+
+// A workspace is where kernels from one place are compiled, one after the
+// other: a folder in the cache with
+//
+//	lock       held by whoever works here
+//	linux/     the files of the tree, linux.index what is known of them
+//	out/       make's output; out.whole is there if no make was killed in it
+//	steps      how many files make compiled, by kind of build
+//	kernels/   what is finished, by key
+//	folder.index  sums of a person's files
+type workspace struct {
+	dir    string
+	source source
+	origin string // of the tree, for people
+	tools  string // digest of the compiler's version and of our environment
+	report progress.Reporter
+}
+
+func newWorkspace(ctx context.Context, tree *ktree.Tree, o Options) (*workspace, error) {
+	w := &workspace{origin: tree.Origin(), report: o.Progress}
+	if w.report == nil {
+		w.report = progress.Nop{}
+	}
+	cache := o.Cache
+	if cache == "" {
+		user, err := os.UserCacheDir()
+		if err != nil {
+			return nil, fmt.Errorf("find a cache folder: %w", err)
+		}
+		cache = filepath.Join(user, "patchgen")
+	}
+	cache, err := filepath.Abs(cache)
+	if err != nil {
+		return nil, err
+	}
+	source, name, err := newSource(tree, cache)
+	if err != nil {
+		return nil, err
+	}
+	w.source, w.dir = source, filepath.Join(cache, "build", name)
+	if strings.ContainsAny(w.dir, " \t:") {
+		return nil, fmt.Errorf("make cannot work below %s, as there is a space or a colon in it: set XDG_CACHE_HOME to another folder", w.dir)
+	}
+	if err := os.MkdirAll(filepath.Join(w.dir, "kernels"), 0o777); err != nil {
+		return nil, err
+	}
+	if source == nil {
+		if w.source, err = newFolder(ctx, tree.Dir(), filepath.Join(w.dir, "folder.index"), w.report); err != nil {
+			return nil, err
+		}
+	}
+	w.tools, err = toolsDigest(ctx)
+	return w, err
+}
+
+// toolsDigest stands for what gcc and the linker say of themselves, and for what
+// else we give to make.
+func toolsDigest(ctx context.Context) (string, error) {
+	h := sha256.New()
+	for _, tool := range []string{"gcc", "ld"} {
+		cmd := exec.CommandContext(ctx, tool, "-v")
+		cmd.Env = environment(os.Environ())
+		out, err := cmd.CombinedOutput()
+		if errors.Is(err, exec.ErrNotFound) {
+			return "", Need(ctx)
+		}
+		if err != nil {
+			return "", fmt.Errorf("%s -v: %w", tool, err)
+		}
+		h.Write(out)
+	}
+	fmt.Fprintln(h, fixed)
+	return fmt.Sprintf("%x", h.Sum(nil)), nil
+}
+
+// key stands for all that decides the bytes of a kernel.
+func (w *workspace) key(r recipe) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "kernel 1\n%s\n%s\n%s\n", w.source.identity(), w.tools, sum(r.config.Bytes()))
+	for _, name := range slices.Sorted(maps.Keys(r.changes)) {
+		data := r.changes[name]
+		fmt.Fprintf(h, "%q %t %s\n", name, data == nil, sum(data))
+	}
+	return fmt.Sprintf("%x", h.Sum(nil))
+}
+
+// find returns a finished kernel.
+func (w *workspace) find(r recipe) (Kernel, bool) {
+	begin := time.Now()
+	key := w.key(r)
+	dir := filepath.Join(w.dir, "kernels", key)
+	release, err := os.ReadFile(filepath.Join(dir, "release"))
+	if err != nil {
+		return Kernel{}, false
+	}
+	return Kernel{
+		BzImage: filepath.Join(dir, "bzImage"), Config: filepath.Join(dir, "config"),
+		Key: key, Release: strings.TrimSpace(string(release)), Cached: true, Took: time.Since(begin),
+	}, true
+}
+
+// open waits for the workspace and clears out what cannot be trusted.
+func (w *workspace) open(ctx context.Context) (unlock func(), err error) {
+	if err := Need(ctx); err != nil {
+		return nil, err
+	}
+	unlock, err = ktree.Lock(ctx, filepath.Join(w.dir, "lock"), w.report)
+	if err != nil {
+		return nil, err
+	}
+	// make takes a file for finished by its time. If it was killed, or the
+	// copy or the tools are others, that says nothing.
+	whole, err := os.ReadFile(w.whole())
+	if err != nil || string(whole) != w.tools || w.mirror().fresh() {
+		err = errors.Join(os.RemoveAll(w.out()), os.RemoveAll(w.whole()))
+	}
+	// Of runs that were killed.
+	for _, pattern := range []string{".new-*", "kernels/.new-*"} {
+		left, _ := filepath.Glob(filepath.Join(w.dir, pattern))
+		for _, name := range left {
+			err = errors.Join(err, os.RemoveAll(name))
+		}
+	}
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
+}
+
+func (w *workspace) out() string   { return filepath.Join(w.dir, "out") }
+func (w *workspace) whole() string { return filepath.Join(w.dir, "out.whole") }
+
+func (w *workspace) mirror() *mirror {
+	return &mirror{filepath.Join(w.dir, "linux"), filepath.Join(w.dir, "linux.index"), w.report}
+}
+
+// build finds or compiles a kernel; the workspace is open.
+func (w *workspace) build(ctx context.Context, r recipe) (Kernel, error) {
+	if k, ok := w.find(r); ok {
+		return k, nil
+	}
+	m := w.mirror()
+	title := "copy " + w.origin
+	if !m.fresh() {
+		title = "update the copy of " + w.origin
+	}
+	if err := m.update(ctx, w.source, r.changes, title); err != nil {
+		return Kernel{}, err
+	}
+	begin := time.Now()
+	b := &Build{Source: m.dir, Output: w.out(), Progress: w.report}
+	if err := w.compile(ctx, b, r); err != nil {
+		return Kernel{}, err
+	}
+	if err := w.keep(b, w.key(r)); err != nil {
+		return Kernel{}, err
+	}
+	k, ok := w.find(r)
+	if !ok {
+		return k, fmt.Errorf("the kernel is not in %s, where it was put", w.dir)
+	}
+	k.Cached, k.Took = false, time.Since(begin)
+	return k, nil
+}
+
+// What a first build for QEMUConfig takes: Linux 6.12.
+var firstSteps = map[string]int64{"whole": 1750, "patched": 50, "unpatched": 50}
+
+// compile runs make, with out.whole away while it does.
+func (w *workspace) compile(ctx context.Context, b *Build, r recipe) (err error) {
+	kind := r.name
+	if _, err := os.Stat(b.BzImage()); err != nil {
+		kind = "whole"
+	}
+	if err := os.RemoveAll(w.whole()); err != nil {
+		return err
+	}
+	defer func() {
+		if !b.torn {
+			err = errors.Join(err, writeWhole(w.whole(), []byte(w.tools)))
+		}
+	}()
+	if err := b.Configure(ctx, r.config); err != nil {
+		return err
+	}
+	steps := maps.Clone(firstSteps)
+	load(filepath.Join(w.dir, "steps"), &steps)
+	b.steps = steps[kind]
+	if _, err := b.Make(ctx, "bzImage"); err != nil {
+		return err
+	}
+	steps[kind] = b.steps
+	return store(filepath.Join(w.dir, "steps"), steps)
+}
+
+// keep puts a finished kernel into kernels/, whole or not at all.
+func (w *workspace) keep(b *Build, key string) error {
+	kernels := filepath.Join(w.dir, "kernels")
+	dir, err := os.MkdirTemp(kernels, ".new-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	for name, from := range map[string]string{
+		"bzImage":    b.BzImage(),
+		"config":     filepath.Join(b.Output, ".config"),
+		"System.map": filepath.Join(b.Output, "System.map"),
+		"release":    filepath.Join(b.Output, "include/config/kernel.release"),
+	} {
+		if err := copyFile(from, filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return err
+	}
+	return os.Rename(dir, filepath.Join(kernels, key))
+}
+
+func copyFile(from, to string) error {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(dst, src)
+	return errors.Join(err, dst.Sync(), dst.Close())
+}
