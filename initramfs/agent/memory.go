@@ -33,7 +33,7 @@ func newMemory(pages int) ([]byte, error) {
 		return nil, fmt.Errorf("map %d pages: %w", pages, err)
 	}
 	// EINVAL comes from a kernel that has no huge pages.
-	if err = unix.Madvise(mem, unix.MADV_NOHUGEPAGE); err == nil || errors.Is(err, unix.EINVAL) {
+	if err = unix.Madvise(mem, unix.MADV_NOHUGEPAGE); err == nil || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
 		err = unix.Mlock(mem)
 	}
 	if err != nil {
