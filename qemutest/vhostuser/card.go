@@ -44,7 +44,9 @@ const (
 	maxFrame = 1518
 )
 
-// NewCard returns a network card whose QEMU is at the other end of conn.
+// NewCard returns a network card whose QEMU is at the other end of conn. QEMU's
+// -netdev vhost-user takes a chardev with a path only, not fd= ("does not
+// support FD passing", chardev/char-socket.c): conn comes from a listener.
 func NewCard(conn *net.UnixConn, o Options) *Card {
 	c := &Card{}
 	c.Backend = newBackend(conn, c, o)

@@ -71,8 +71,7 @@ const (
 	maxPayload   = configHeader + maxConfig
 )
 
-// A shape is what a request must bring. A file descriptor may be left out if
-// the payload says so: see fds in handle.
+// A shape is what a request must bring.
 type shape struct {
 	size int // of the payload in bytes; -1 if its content tells
 	fds  int // -1 if the payload tells
@@ -106,6 +105,7 @@ type message struct {
 	needReply bool
 	payload   []byte
 	fds       []int // who takes one puts -1 in its place
+	lost      bool  // there were more than maxRegions
 }
 
 func (m *message) u32(offset int) uint32 { return binary.LittleEndian.Uint32(m.payload[offset:]) }
@@ -159,6 +159,8 @@ func (s *session) receive(ctx context.Context, m *message) error {
 	}
 	shape, ok := shapes[m.request]
 	switch {
+	case m.lost:
+		return m.wrong("more than %d file descriptors", maxRegions)
 	case !ok:
 		return m.wrong("not offered by this back-end")
 	case shape.size >= 0 && len(m.payload) != shape.size:
@@ -199,9 +201,7 @@ func (s *session) read(ctx context.Context, m *message, p []byte, first bool) er
 		if err := m.addFDs(oob[:oobn]); err != nil {
 			return err
 		}
-		if flags&unix.MSG_CTRUNC != 0 || len(m.fds) > maxRegions {
-			return m.wrong("more than %d file descriptors", maxRegions)
-		}
+		m.lost = m.lost || flags&unix.MSG_CTRUNC != 0 || len(m.fds) > maxRegions
 		have += n
 	}
 	return nil
