@@ -281,7 +281,7 @@ func TestLogTooSmall(t *testing.T) {
 	defer unix.Munmap(log)
 	f.ask(setLogBase, u64s(8, 0), fd)
 	f.tell(setFeatures, u64s(plain|logAll))
-	f.send(setVringAddr, version, append(u32s(0, 1), u64s(uva(descGPA), uva(usedGPA), uva(availGPA), 1<<64-4)...))
+	f.tell(setVringAddr, append(u32s(0, 1), u64s(uva(descGPA), uva(usedGPA), uva(availGPA), 1<<64-4)...))
 	d.request(blkFlsh, 0)
 	f.wantProtocolError(setLogBase, "has no bit")
 }
