@@ -1,0 +1,457 @@
+package qemutest
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"patchgen/initramfs/protocol"
+	"patchgen/qemutest/qmp"
+	"patchgen/qemutest/vhostuser"
+)
+
+const agentPath = "/bin/agent"
+
+// Limits for what takes no time worth naming on an idle machine.
+const (
+	qemuLimit  = 20 * time.Second // QEMU's start and its answers
+	bootLimit  = 60 * time.Second // from QEMU's start to the agent's hello
+	agentLimit = 60 * time.Second // an answer of the agent
+)
+
+// guestOptions say what a guest is. A source and its destination differ in name
+// and incoming alone.
+type guestOptions struct {
+	name      string // "source" or "destination"
+	qemu      string // file name
+	accel     string // "tcg" or "kvm"
+	kernel    string // file name of a bzImage
+	initramfs string
+	cmdline   []string
+	cpus      int
+	memory    int64           // bytes
+	disk      *vhostuser.Disk // a guest with a disk has a network card, too
+	logging   bool            // of the two
+	incoming  bool            // wait for a migration, and stay stopped after it
+	events    func(qmp.Event) // may be nil
+}
+
+// A guest is a running QEMU with all that belongs to it. All of it hangs on
+// descriptors without names: when this process ends, however it does, nothing
+// stays behind.
+type guest struct {
+	name    string
+	ram     *memory
+	console *console
+	qmp     *qmp.Client
+	disk    *vhostuser.Backend
+	card    *vhostuser.Card
+	begun   time.Time // what the devices count from
+
+	agentConn *net.UnixConn
+	agent     *protocol.Client
+
+	fail     context.CancelCauseFunc
+	process  *os.Process
+	ended    chan struct{} // closed when QEMU has ended
+	backends sync.WaitGroup
+	mu       sync.Mutex
+	stopping bool
+}
+
+// pair returns the two ends of a connection: ours, and the file for QEMU.
+func pair() (*net.UnixConn, *os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socketpair: %w", err)
+	}
+	theirs := os.NewFile(uintptr(fds[1]), "socket")
+	f := os.NewFile(uintptr(fds[0]), "socket")
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		theirs.Close()
+		return nil, nil, err
+	}
+	return c.(*net.UnixConn), theirs, nil
+}
+
+// A listener is a socket with a name that is no file's. It is for the network
+// card, as QEMU takes no connected socket there: net/vhost-user.c wants a chardev
+// that passes descriptors, which chardev/char-socket.c says only of one that has
+// an address.
+type listener struct {
+	*net.UnixListener
+	name string
+}
+
+func listen() (*listener, error) {
+	name := "patchgen-" + rand.Text()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: "@" + name, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	return &listener{l, name}, nil
+}
+
+// accept returns the connection of the process, and no other's.
+func (l *listener) accept(ctx context.Context, pid int) (*net.UnixConn, error) {
+	stop := context.AfterFunc(ctx, func() { l.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	for {
+		conn, err := l.AcceptUnix()
+		if err != nil {
+			return nil, err
+		}
+		var peer *unix.Ucred
+		raw, err := conn.SyscallConn()
+		if err == nil {
+			err = errors.Join(raw.Control(func(fd uintptr) {
+				peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+			}), err)
+		}
+		if err == nil && int(peer.Pid) == pid {
+			return conn, nil
+		}
+		conn.Close()
+	}
+}
+
+// startGuest starts QEMU and returns when it answers. The guest's faults cancel
+// what fail is of: *CrashError, *QEMUError or *DeviceError. The caller stops
+// the guest.
+func startGuest(ctx context.Context, fail context.CancelCauseFunc, o guestOptions) (_ *guest, err error) {
+	g := &guest{name: o.name, fail: fail, ended: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			g.stop()
+		}
+	}()
+	if g.ram, err = newMemory(o.memory); err != nil {
+		return nil, err
+	}
+	g.console = &console{tail: tail{max: maxConsole}, broken: g.crashed}
+
+	// Descriptors 0 to 2 are the standard ones: ExtraFiles begins at 3.
+	files := []*os.File{g.ram.file}
+	var own []*net.UnixConn
+	connect := func() int {
+		if err != nil {
+			return -1
+		}
+		var ours *net.UnixConn
+		var theirs *os.File
+		if ours, theirs, err = pair(); err != nil {
+			return -1
+		}
+		own, files = append(own, ours), append(files, theirs)
+		return 2 + len(files)
+	}
+	args := []string{
+		"-name", "patchgen-" + o.name, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-machine", "q35,memory-backend=ram", "-accel", o.accel, "-cpu", "max",
+		"-smp", strconv.Itoa(o.cpus), "-m", fmt.Sprintf("%dM", o.memory>>20),
+		"-object", fmt.Sprintf("memory-backend-file,id=ram,size=%d,mem-path=/dev/fd/3,share=on", o.memory),
+		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
+		"-kernel", o.kernel, "-initrd", o.initramfs,
+		"-append", strings.Join(append([]string{"console=ttyS0", "panic=-1", "rdinit=" + agentPath}, o.cmdline...), " "),
+		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", connect()), "-mon", "chardev=qmp,mode=control",
+		"-chardev", fmt.Sprintf("socket,id=agent,fd=%d", connect()),
+		"-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=" + protocol.Port,
+	}
+	var card *listener
+	if o.disk != nil {
+		args = append(args, "-chardev", fmt.Sprintf("socket,id=disk,fd=%d", connect()))
+		if err == nil {
+			card, err = listen()
+		}
+		if err == nil {
+			defer card.Close()
+			args = append(args, "-chardev", fmt.Sprintf("socket,id=card,path=%s,abstract=on", card.name))
+			args = append(args, deviceArgs...)
+		}
+	}
+	if o.incoming {
+		args = append(args, "-incoming", "defer", "-S")
+	}
+	defer func() {
+		for _, f := range files[1:] {
+			f.Close()
+		}
+	}()
+	if err != nil {
+		for _, c := range own {
+			c.Close()
+		}
+		return nil, err
+	}
+	g.agentConn, g.agent = own[1], protocol.NewClient(own[1])
+	limited, cancel := context.WithTimeoutCause(ctx, qemuLimit, &TimeError{"greeting from the " + g.name + "'s QEMU", qemuLimit})
+	defer cancel()
+	kind := vhostuser.Options{Logging: o.logging}
+	g.begun = time.Now()
+	if o.disk != nil {
+		g.disk = vhostuser.NewDisk(own[2], *o.disk, kind)
+		g.serve(ctx, "disk", g.disk)
+	}
+	if err := g.start(o.qemu, args, files); err != nil {
+		own[0].Close()
+		return nil, err
+	}
+	if o.disk != nil {
+		conn, err := card.accept(limited, g.process.Pid)
+		if err != nil {
+			own[0].Close()
+			return nil, g.told(limited, err)
+		}
+		g.card = vhostuser.NewCard(conn, kind)
+		g.serve(ctx, "card", g.card.Backend)
+	}
+	if g.qmp, err = qmp.New(limited, own[0], o.events); err != nil {
+		return nil, g.told(limited, err)
+	}
+	return g, nil
+}
+
+// deviceArgs are the two devices that patchgen itself is. Without
+// iommu_platform the guest's drivers would go around the DMA API. A device that
+// is to be taken out at run time needs a port of its own.
+var deviceArgs = []string{
+	"-device", "pcie-root-port,id=port1,chassis=1",
+	"-device", "vhost-user-blk-pci,chardev=disk,bus=port1,num-queues=1" + dma,
+	"-device", "pcie-root-port,id=port2,chassis=2",
+	"-netdev", "vhost-user,id=net,chardev=card",
+	"-device", "virtio-net-pci,netdev=net,bus=port2,romfile=,mac=" + cardMAC + dma,
+}
+
+const (
+	cardMAC = "52:54:00:00:00:01"
+	dma     = ",iommu_platform=on,disable-legacy=on"
+)
+
+// start starts the process, which must not outlive this one.
+func (g *guest) start(path string, args []string, files []*os.File) error {
+	cmd := exec.Command(path, args...)
+	cmd.ExtraFiles = files
+	complaints := &tail{max: 64 << 10}
+	cmd.Stdout, cmd.Stderr = g.console, complaints
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	cmd.WaitDelay = 5 * time.Second
+	started := make(chan error)
+	go func() {
+		// Linux sends the signal when the thread dies that started the process.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
+		err = cmd.Wait()
+		g.gone(err, string(complaints.kept))
+	}()
+	err := <-started
+	if errors.Is(err, os.ErrNotExist) {
+		return &MissingQEMUError{err}
+	}
+	if err != nil {
+		return &QEMUError{What: "start " + path, Err: err}
+	}
+	g.process = cmd.Process
+	return nil
+}
+
+// gone is called when QEMU has ended.
+func (g *guest) gone(err error, complaint string) {
+	g.mu.Lock()
+	expected := g.stopping
+	g.mu.Unlock()
+	if !expected {
+		if end, why := g.console.fault(); why != "" {
+			g.fail(&CrashError{g.name, end, why})
+		} else if err == nil {
+			g.fail(&CrashError{g.name, Exited, ""})
+		} else {
+			g.fail(&QEMUError{"the " + g.name + "'s QEMU ended by itself", err, complaint})
+		}
+	}
+	close(g.ended)
+}
+
+// afterwards is how long a guest that said on its console that it is broken may
+// go on to say why.
+const afterwards = 500 * time.Millisecond
+
+func (g *guest) crashed(end End, why string) {
+	time.AfterFunc(afterwards, func() { g.fail(&CrashError{g.name, end, why}) })
+}
+
+func (g *guest) serve(ctx context.Context, device string, b *vhostuser.Backend) {
+	g.backends.Go(func() {
+		if err := b.Serve(ctx); err != nil && ctx.Err() == nil {
+			g.fail(&DeviceError{g.name, device, err})
+		}
+	})
+}
+
+// stop ends QEMU and waits for all that belongs to it, but for the memory and
+// what the devices have noted, which stay until free.
+func (g *guest) stop() {
+	g.mu.Lock()
+	g.stopping = true
+	g.mu.Unlock()
+	if g.process != nil {
+		g.process.Kill()
+		<-g.ended
+	}
+	if g.qmp != nil {
+		g.qmp.Close()
+	}
+	if g.agentConn != nil {
+		g.agentConn.Close()
+	}
+	g.backends.Wait()
+}
+
+func (g *guest) free() {
+	if g.ram != nil {
+		g.ram.close()
+		g.ram = nil
+	}
+}
+
+// do runs a QMP command.
+func (g *guest) do(ctx context.Context, command string, args, reply any) error {
+	limited, cancel := context.WithTimeoutCause(ctx, qemuLimit, &TimeError{"answer to " + command + " from the " + g.name + "'s QEMU", qemuLimit})
+	defer cancel()
+	if err := g.qmp.Do(limited, command, args, reply); err != nil {
+		return g.told(limited, err)
+	}
+	return nil
+}
+
+// told returns the context's cause if there is one, else err. Where QEMU is
+// gone, the cause comes a moment later than the error.
+func (g *guest) told(ctx context.Context, err error) error {
+	if errors.Is(err, qmp.ErrClosed) || g.qmp == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return &QEMUError{What: "the " + g.name + "'s QEMU", Err: err}
+}
+
+// hello waits for the agent's first words.
+func (g *guest) hello(ctx context.Context, limit time.Duration) (*protocol.Hello, error) {
+	var hello *protocol.Hello
+	err := g.talk(ctx, "hello", limit, func() (err error) {
+		hello, err = g.agent.WaitHello()
+		return err
+	})
+	return hello, err
+}
+
+// ask has the agent do something.
+func (g *guest) ask(ctx context.Context, op string, args, result any) error {
+	return g.talk(ctx, "answer to "+op, agentLimit, func() error { return g.agent.Call(op, args, result) })
+}
+
+func (g *guest) talk(ctx context.Context, what string, limit time.Duration, f func() error) error {
+	limited, cancel := context.WithTimeoutCause(ctx, limit, &TimeError{what + " from the " + g.name + " guest's agent", limit})
+	defer cancel()
+	stop := context.AfterFunc(limited, func() { g.agentConn.SetDeadline(time.Unix(1, 0)) })
+	err := f()
+	stop()
+	if err == nil {
+		return nil
+	}
+	var op *protocol.OpError
+	var nonsense *protocol.FrameError
+	if !errors.As(err, &op) && !errors.As(err, &nonsense) {
+		// The connection ends with QEMU, whose end tells more.
+		select {
+		case <-limited.Done():
+		case <-time.After(time.Second):
+		}
+	}
+	if limited.Err() != nil {
+		return context.Cause(limited)
+	}
+	return &AgentError{g.name, err}
+}
+
+// A console keeps what a guest prints on its serial port, and tells of a kernel
+// that says that it is broken.
+type console struct {
+	mu      sync.Mutex
+	tail    tail
+	partial []byte
+	end     End
+	why     string
+	broken  func(End, string) // called once
+}
+
+func (c *console) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tail.Write(p)
+	c.partial = append(c.partial, p...)
+	for {
+		i := bytes.IndexByte(c.partial, '\n')
+		if i < 0 {
+			break
+		}
+		c.line(c.partial[:i])
+		c.partial = c.partial[i+1:]
+	}
+	// No line of a kernel is that long: printk cuts at 1024 (LOG_LINE_MAX).
+	if len(c.partial) > 4096 {
+		c.partial = nil
+	}
+	return len(p), nil
+}
+
+func (c *console) line(line []byte) {
+	if why := firstLine(panicLine, line); why != "" && (c.why == "" || c.end == Oopsed) {
+		first := c.why == ""
+		c.end, c.why = Panicked, why
+		if first {
+			c.broken(Panicked, why)
+		}
+	} else if why := firstLine(oopsLine, line); why != "" && c.why == "" {
+		c.end, c.why = Oopsed, why
+		c.broken(Oopsed, why)
+	}
+}
+
+// fault returns how the kernel said that it is broken, "" if it did not.
+func (c *console) fault() (End, string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.end, c.why
+}
+
+// Bytes returns what was printed so far; of very much, the last.
+func (c *console) Bytes() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.tail.kept)
+}

@@ -1,0 +1,224 @@
+package qemutest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"patchgen/qemutest/qmp"
+)
+
+// A migration is held open in its warm-up until release: migration/migration.c,
+// migration_iteration_run() switches over when what is pending fits into the
+// downtime limit at the bandwidth that it is told of.
+const (
+	// One page in a millisecond: then it switches over only when nothing is
+	// dirty, which the heartbeat prevents. A limit of 0 would not do: QEMU then
+	// goes by an estimate of what is pending, and leaves pages behind.
+	holdDowntime  = 1         // milliseconds
+	holdBandwidth = 4 << 20   // bytes a second, taken for the switch-over's
+	firstPass     = 400 << 20 // bytes a second, while all of the memory goes
+	laterPasses   = 64 << 10  // bytes a second: a pass with the heartbeat's pages takes half a minute
+
+	// heartbeat is how many pages the guest's CPU dirties all the time.
+	heartbeat = 512
+
+	releaseDowntime  = 2000    // milliseconds
+	releaseBandwidth = 1 << 40 // bytes a second
+
+	migrationLimit = 2 * time.Minute // of each phase
+)
+
+// Of qapi/migration.json, MigrationStatus.
+const (
+	statusSwitchover = "pre-switchover" // all but the rest is sent, and the guest is stopped
+	statusCompleted  = "completed"
+	statusFailed     = "failed"
+)
+
+// A watch keeps what QEMU's events tell of a migration.
+type watch struct {
+	mu      sync.Mutex
+	status  string
+	pass    int64
+	changed chan struct{} // closed and made anew at each change
+}
+
+func newWatch() *watch { return &watch{changed: make(chan struct{})} }
+
+func (w *watch) event(e qmp.Event) {
+	var d struct {
+		Status string
+		Pass   int64
+	}
+	if e.Name != "MIGRATION" && e.Name != "MIGRATION_PASS" || json.Unmarshal(e.Data, &d) != nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if e.Name == "MIGRATION" {
+		w.status = d.Status
+	} else {
+		w.pass = d.Pass
+	}
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
+func (w *watch) now() (status string, pass int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.status, w.pass
+}
+
+// wait returns when done says so. what reads on from "no".
+func (w *watch) wait(ctx context.Context, what string, done func(status string, pass int64) bool) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, migrationLimit, &TimeError{what, migrationLimit})
+	defer cancel()
+	for {
+		w.mu.Lock()
+		status, pass, changed := w.status, w.pass, w.changed
+		w.mu.Unlock()
+		if done(status, pass) {
+			return nil
+		}
+		if status == statusFailed {
+			return errFailed
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+var errFailed = fmt.Errorf("migration failed")
+
+// A migration is one from source to destination.
+type migration struct {
+	source, destination *guest
+	from, to            *watch
+}
+
+type parameters map[string]any
+
+func (m *migration) set(ctx context.Context, p parameters) error {
+	return m.source.do(ctx, "migrate-set-parameters", p, nil)
+}
+
+// begin starts the migration and returns when the first pass is over.
+func (m *migration) begin(ctx context.Context) error {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("socketpair: %w", err)
+	}
+	for i, g := range []*guest{m.source, m.destination} {
+		f := os.NewFile(uintptr(fds[i]), "migration")
+		defer f.Close()
+		if err := g.qmp.SendFile(ctx, "migration", f); err != nil {
+			return g.told(ctx, err)
+		}
+		capabilities := []map[string]any{{"capability": "events", "state": true}}
+		if g == m.source {
+			capabilities = append(capabilities, map[string]any{"capability": "pause-before-switchover", "state": true})
+		}
+		if err := g.do(ctx, "migrate-set-capabilities", map[string]any{"capabilities": capabilities}, nil); err != nil {
+			return err
+		}
+	}
+	if err := m.set(ctx, parameters{"downtime-limit": holdDowntime, "max-bandwidth": firstPass}); err != nil {
+		return err
+	}
+	if m.source.qmp.Version.AtLeast(8, 2) {
+		if err := m.set(ctx, parameters{"avail-switchover-bandwidth": holdBandwidth}); err != nil {
+			return err
+		}
+	}
+	uri := map[string]string{"uri": "fd:migration"}
+	if err := m.destination.do(ctx, "migrate-incoming", uri, nil); err != nil {
+		return err
+	}
+	if err := m.source.do(ctx, "migrate", uri, nil); err != nil {
+		return err
+	}
+	// Pass 1 begins with a look at the dirty log, too.
+	err = m.from.wait(ctx, "end of the migration's first pass", func(status string, pass int64) bool {
+		return pass >= 2 || status == statusSwitchover
+	})
+	if err != nil {
+		return m.failure(ctx, err)
+	}
+	return m.set(ctx, parameters{"max-bandwidth": laterPasses})
+}
+
+// switched reports whether QEMU has stopped the source to switch over.
+func (m *migration) switched() bool {
+	status, _ := m.from.now()
+	return status == statusSwitchover
+}
+
+// finish lets the migration go on to its end. Both guests are stopped then.
+func (m *migration) finish(ctx context.Context) error {
+	p := parameters{"downtime-limit": releaseDowntime, "max-bandwidth": int64(releaseBandwidth)}
+	if m.source.qmp.Version.AtLeast(8, 2) {
+		p["avail-switchover-bandwidth"] = int64(releaseBandwidth)
+	}
+	if err := m.set(ctx, p); err != nil {
+		return err
+	}
+	err := m.from.wait(ctx, "switch-over of the migration", func(status string, _ int64) bool { return status == statusSwitchover })
+	if err != nil {
+		return m.failure(ctx, err)
+	}
+	if err := m.source.do(ctx, "migrate-continue", map[string]string{"state": statusSwitchover}, nil); err != nil {
+		return err
+	}
+	completed := func(status string, _ int64) bool { return status == statusCompleted }
+	for _, w := range []*watch{m.from, m.to} {
+		if err := w.wait(ctx, "end of the migration", completed); err != nil {
+			return m.failure(ctx, err)
+		}
+	}
+	return nil
+}
+
+// failure adds to errFailed what QEMU says.
+func (m *migration) failure(ctx context.Context, err error) error {
+	if err != errFailed {
+		return err
+	}
+	for _, g := range []*guest{m.source, m.destination} {
+		info, e := g.migrationInfo(ctx)
+		if e != nil {
+			return e
+		}
+		if info.ErrorDesc != "" {
+			return &QEMUError{What: "the " + g.name + "'s QEMU: " + err.Error(), Complaint: info.ErrorDesc}
+		}
+	}
+	return &QEMUError{What: "QEMU does not say why", Err: err}
+}
+
+// migrationInfo is what we need of qapi/migration.json, MigrationInfo.
+type migrationInfo struct {
+	Downtime  int64  // milliseconds
+	ErrorDesc string `json:"error-desc"`
+	RAM       struct {
+		Total     int64 // bytes
+		Normal    int64 // pages sent with their contents
+		Duplicate int64 // pages sent as zeros
+		Passes    int64 `json:"dirty-sync-count"`
+	}
+}
+
+func (g *guest) migrationInfo(ctx context.Context) (migrationInfo, error) {
+	var info migrationInfo
+	err := g.do(ctx, "query-migrate", nil, &info)
+	return info, err
+}

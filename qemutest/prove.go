@@ -1,0 +1,430 @@
+package qemutest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"patchgen/initramfs/protocol"
+	"patchgen/progress"
+	"patchgen/qemutest/vhostuser"
+)
+
+// What a run boots, and with which devices.
+const (
+	Unpatched = "unpatched"
+	Patched   = "patched"
+
+	None    = "none"
+	Blind   = "blind"
+	Logging = "logging"
+)
+
+// A Run is one of the experiments: a live migration of a fresh guest.
+type Run struct {
+	Name    string
+	Kernel  string // Unpatched or Patched
+	Device  string // None (the CPU writes instead), Blind or Logging
+	Marking bool   // is switched on
+	Loses   bool   // must lose pages
+}
+
+// Runs are the experiments of a proof, in their order. What one shows is what
+// the next relies on.
+var Runs = []Run{
+	{Name: "calibration", Kernel: Unpatched, Device: None},         // QEMU's dirty log sees what the CPU writes
+	{Name: "loss", Kernel: Unpatched, Device: Blind, Loses: true},  // the fault is seen where it is
+	{Name: "control", Kernel: Unpatched, Device: Logging},          // and comes of the missing log and nothing else
+	{Name: "proof", Kernel: Patched, Device: Blind, Marking: true}, // marking mends it
+	{Name: "bypass", Kernel: Patched, Device: Blind, Loses: true},  // and nothing but marking
+}
+
+// A Proof is what to prove it with.
+type Proof struct {
+	QEMU      string            // file name, or that of a command
+	Accel     string            // "tcg" or "kvm"
+	Kernels   map[string]string // by Unpatched and Patched, the file names of bzImages
+	Initramfs string            // file name
+	Cmdline   []string          // more of the kernels' command lines
+	CPUs      []int             // each run is made with each of these
+	Memory    int64             // of a guest, bytes
+	Written   int64             // by the disk, bytes, a multiple of pageSize
+	Packets   int               // sent by the card
+	Seed      uint64            // of the patterns
+	Consoles  string            // folder where consoles go when a run fails; "" keeps none
+	Progress  progress.Reporter // nil tells nobody
+	Done      func(Outcome)     // is called with each run's result, if not nil
+}
+
+// maxInvalid is how often a run that switched over too early is begun again.
+const maxInvalid = 4
+
+// A RunError is an error in a run, with what was kept of it.
+type RunError struct {
+	Run      string
+	CPUs     int
+	Err      error
+	Consoles []string // file names
+}
+
+func (e *RunError) Error() string {
+	return fmt.Sprintf("%s run with %s: %v", e.Run, count(e.CPUs, "vCPU"), e.Err)
+}
+
+func (e *RunError) Unwrap() error { return e.Err }
+
+// An InvalidError says that a migration could not be held in its warm-up, time
+// and again.
+type InvalidError struct{ Times int }
+
+func (e *InvalidError) Error() string {
+	return fmt.Sprintf("the migration switched over before the work was done, %d times: this machine is too busy, or QEMU's dirty log misses what the guest's CPU writes", e.Times)
+}
+
+// errEarly says that a run is invalid.
+var errEarly = errors.New("the migration switched over too early")
+
+func count(n int, unit string) string {
+	if n == 1 {
+		return "1 " + unit
+	}
+	return fmt.Sprintf("%d %ss", n, unit)
+}
+
+// Check returns what is wrong with the options.
+func (p *Proof) Check() error {
+	const mib = 1 << 20
+	// A kernel, an initramfs and a heartbeat take up some 96 MiB.
+	need := p.Written + 2*int64(p.Packets)*pageSize + 96*mib
+	switch {
+	case p.Memory < 128*mib || p.Memory%(2*mib) != 0:
+		return fmt.Errorf("memory of %d bytes: want an even number of MiB, at least 128", p.Memory)
+	case p.Written < pageSize || p.Written%pageSize != 0:
+		return fmt.Errorf("%d bytes to write: want whole pages of %d bytes", p.Written, pageSize)
+	case p.Packets < 0:
+		return fmt.Errorf("%d packets", p.Packets)
+	case p.Memory < need:
+		return fmt.Errorf("memory of %d MiB is too little for what is to be written: want %d MiB", p.Memory/mib, (need+mib-1)/mib)
+	}
+	for _, n := range p.CPUs {
+		if n < 1 || n > 8 {
+			return fmt.Errorf("%d vCPUs: want 1 to 8", n)
+		}
+	}
+	return nil
+}
+
+// Prove makes the runs, each with each number of vCPUs, and returns what they
+// showed. It stops at the first after which the others would show nothing. The
+// error is *RunError, or the context's cause.
+func (p *Proof) Prove(ctx context.Context) ([]Outcome, error) {
+	report := p.Progress
+	if report == nil {
+		report = progress.Nop{}
+	}
+	report.Stage("migrate", int64(len(Runs)*len(p.CPUs)), "runs")
+	defer report.End()
+	var results []Outcome
+	for _, cpus := range p.CPUs {
+		for _, run := range Runs {
+			r, err := p.run(ctx, run, cpus)
+			if err != nil {
+				return results, err
+			}
+			results = append(results, r)
+			report.Step(int64(len(results)))
+			if p.Done != nil {
+				p.Done(r)
+			}
+			if r.Verdict == Unfit {
+				return results, nil
+			}
+		}
+	}
+	return results, nil
+}
+
+// run makes a run until it is valid.
+func (p *Proof) run(ctx context.Context, run Run, cpus int) (Outcome, error) {
+	begin := time.Now()
+	for invalid := 0; ; invalid++ {
+		if invalid > maxInvalid {
+			return Outcome{}, &RunError{Run: run.Name, CPUs: cpus, Err: &InvalidError{invalid}}
+		}
+		t := &trial{Proof: p, run: run, cpus: cpus, seed: p.Seed + uint64(invalid)}
+		r, err := t.make(ctx)
+		if err == errEarly {
+			continue
+		}
+		if err != nil {
+			return Outcome{}, err
+		}
+		r.Invalid = invalid
+		r.Seconds = time.Since(begin).Seconds()
+		return r, nil
+	}
+}
+
+// A trial is one try of a run.
+type trial struct {
+	*Proof
+	run    Run
+	cpus   int
+	seed   uint64 // of what is written
+	moved  migration
+	begun  time.Time // of the migration
+	stored map[int64]store
+}
+
+// old is the seed of what is in the buffer before.
+func (t *trial) old() uint64 { return ^t.seed }
+
+// make makes the trial and leaves nothing of it behind.
+func (t *trial) make(parent context.Context) (r Outcome, err error) {
+	ctx, fail := context.WithCancelCause(parent)
+	var guests []*guest
+	defer func() {
+		var consoles []string
+		if err != nil && err != errEarly && parent.Err() == nil {
+			consoles = t.keep(guests)
+		}
+		fail(nil)
+		for _, g := range guests {
+			g.stop()
+			g.free()
+		}
+		if err != nil && err != errEarly {
+			if parent.Err() != nil {
+				err = context.Cause(parent)
+			} else {
+				err = &RunError{t.run.Name, t.cpus, err, consoles}
+			}
+		}
+	}()
+	start := func(name string, w *watch) (*guest, error) {
+		o := guestOptions{
+			name: name, qemu: t.QEMU, accel: t.Accel,
+			kernel: t.Kernels[t.run.Kernel], initramfs: t.Initramfs, cmdline: slices.Clone(t.Cmdline),
+			cpus: t.cpus, memory: t.Memory,
+			logging: t.run.Device == Logging, incoming: name == "destination", events: w.event,
+		}
+		if t.run.Kernel == Patched {
+			o.cmdline = append(o.cmdline, "dma_page_dirtying=armed")
+		}
+		if t.run.Device != None {
+			o.disk = &vhostuser.Disk{Sectors: uint64(t.Written) / 512, Read: t.sectors}
+		}
+		g, err := startGuest(ctx, fail, o)
+		if err == nil {
+			guests = append(guests, g)
+		}
+		return g, err
+	}
+	t.moved.from, t.moved.to = newWatch(), newWatch()
+	if t.moved.source, err = start("source", t.moved.from); err != nil {
+		return r, err
+	}
+	if t.moved.destination, err = start("destination", t.moved.to); err != nil {
+		return r, err
+	}
+	return t.migrate(ctx)
+}
+
+// sectors is what the disk holds: page i of it is the pattern's page i.
+func (t *trial) sectors(p []byte, offset int64) {
+	var page [pageSize]byte
+	for len(p) > 0 {
+		protocol.Fill(page[:], t.seed, uint64(offset/pageSize))
+		n := copy(p, page[offset%pageSize:])
+		p, offset = p[n:], offset+int64(n)
+	}
+}
+
+// packetSeed is the seed of what the card sends, which the disk does not hold.
+func (t *trial) packetSeed() uint64 { return t.seed ^ 1<<63 }
+
+func (t *trial) pages() int { return int(t.Written / pageSize) }
+
+// migrate is the experiment, from the boot to the verdict.
+func (t *trial) migrate(ctx context.Context) (Outcome, error) {
+	source, destination := t.moved.source, t.moved.destination
+	r := Outcome{Name: t.run.Name, Kernel: t.run.Kernel, Device: t.run.Device, CPUs: t.cpus}
+	if _, err := source.hello(ctx, bootLimit); err != nil {
+		return r, err
+	}
+	if err := source.ask(ctx, protocol.OpTouch, protocol.TouchArgs{Pages: t.pages(), Seed: t.old()}, nil); err != nil {
+		return r, err
+	}
+	if t.run.Device != None {
+		if err := source.ask(ctx, protocol.OpListen, nil, nil); err != nil {
+			return r, err
+		}
+	}
+	if err := source.ask(ctx, protocol.OpHeartbeat, protocol.HeartbeatArgs{Pages: heartbeat}, nil); err != nil {
+		return r, err
+	}
+	var addresses protocol.AddressesResult
+	if err := source.ask(ctx, protocol.OpAddresses, nil, &addresses); err != nil {
+		return r, err
+	}
+	buffer, err := t.numbers(addresses.Buffer, t.pages())
+	if err != nil {
+		return r, &AgentError{source.name, err}
+	}
+	// Before the first pass: a page that went before and was written after
+	// must be marked.
+	if t.run.Marking {
+		if err := source.ask(ctx, protocol.OpMarking, protocol.MarkingArgs{On: true}, nil); err != nil {
+			return r, err
+		}
+	}
+	t.begun = time.Now()
+	if err := t.moved.begin(ctx); err != nil {
+		return r, err
+	}
+	if t.moved.switched() && t.run.Device != None {
+		return r, errEarly
+	}
+	if !t.moved.switched() {
+		if err := t.work(ctx, &r); err != nil {
+			if t.moved.switched() {
+				// The guest is stopped and cannot answer.
+				return r, errEarly
+			}
+			return r, err
+		}
+	}
+	// Where the dirty log is unsound, a migration that switched over early is
+	// what shows it: the calibration goes on.
+	early := t.moved.switched()
+	if early && t.run.Device != None {
+		return r, errEarly
+	}
+	if err := t.moved.finish(ctx); err != nil {
+		return r, err
+	}
+	info, err := source.migrationInfo(ctx)
+	if err != nil {
+		return r, err
+	}
+	r.Passes, r.DowntimeMS = info.RAM.Passes, info.Downtime
+	r.Resent = info.RAM.Normal + info.RAM.Duplicate - info.RAM.Total/pageSize
+
+	t.stores(buffer)
+	differing, err := differ(source.ram, destination.ram)
+	if err != nil {
+		return r, err
+	}
+	t.count(&r, differing)
+	if early && len(differing) == 0 {
+		return r, errEarly
+	}
+	if !early {
+		if err := t.ask(ctx, &r); err != nil {
+			return r, err
+		}
+	}
+	r.judge(t.run)
+	return r, nil
+}
+
+// work has the pages written in the warm-up, and takes the devices away.
+func (t *trial) work(ctx context.Context, r *Outcome) error {
+	source := t.moved.source
+	if t.run.Device == None {
+		return source.ask(ctx, protocol.OpStore, protocol.StoreArgs{Seed: t.seed}, nil)
+	}
+	if err := source.ask(ctx, protocol.OpRead, protocol.ReadArgs{}, nil); err != nil {
+		return err
+	}
+	if err := t.send(ctx); err != nil {
+		return err
+	}
+	// What a device wrote must be there, or there is nothing to lose.
+	var v protocol.VerifyResult
+	if err := source.ask(ctx, protocol.OpVerify, protocol.VerifyArgs{Seed: t.seed, Old: t.old()}, &v); err != nil {
+		return err
+	}
+	if v.Bad != 0 {
+		return &AgentError{source.name, fmt.Errorf("%d of %d pages are not what the disk wrote, before the migration", v.Bad, v.Pages)}
+	}
+	for _, driver := range []string{"virtio_blk", "virtio_net"} {
+		if err := source.ask(ctx, protocol.OpUnbind, protocol.UnbindArgs{Driver: driver}, nil); err != nil {
+			return err
+		}
+	}
+	if t.run.Kernel == Patched {
+		return source.ask(ctx, protocol.OpCounters, nil, &r.Counters)
+	}
+	return nil
+}
+
+// ask has the destination's guest itself look at what it got.
+func (t *trial) ask(ctx context.Context, r *Outcome) error {
+	destination := t.moved.destination
+	if err := destination.do(ctx, "cont", nil, nil); err != nil {
+		return err
+	}
+	var v protocol.VerifyResult
+	if err := destination.ask(ctx, protocol.OpVerify, protocol.VerifyArgs{Seed: t.seed, Old: t.old()}, &v); err != nil {
+		return err
+	}
+	r.Guest.Pages, r.Guest.BadPages = v.Pages, v.Bad
+	if t.run.Device == None {
+		return nil
+	}
+	var d protocol.DrainResult
+	if err := destination.ask(ctx, protocol.OpDrain, protocol.DrainArgs{Seed: t.packetSeed(), Expect: uint64(t.Packets)}, &d); err != nil {
+		return err
+	}
+	r.Guest.Packets, r.Guest.BadPackets = t.Packets, int(d.Missing)
+	return nil
+}
+
+// numbers returns the numbers of n pages of the guest's RAM, in their order.
+func (t *trial) numbers(runs []protocol.Run, n int) ([]int64, error) {
+	var pages []int64
+	for _, run := range runs {
+		for i := range run[1] {
+			if len(pages) == n {
+				return nil, fmt.Errorf("it tells the addresses of more than %d pages", n)
+			}
+			if run[0]+i > 1<<40 {
+				return nil, fmt.Errorf("a page at frame %#x", run[0]+i)
+			}
+			offset, ok := t.moved.source.ram.offset((run[0] + i) * pageSize)
+			if !ok {
+				return nil, fmt.Errorf("a page at frame %#x, where there is no memory", run[0]+i)
+			}
+			pages = append(pages, offset/pageSize)
+		}
+	}
+	if len(pages) != n {
+		return nil, fmt.Errorf("it tells the addresses of %d pages, want %d", len(pages), n)
+	}
+	return pages, nil
+}
+
+// keep writes the guests' consoles and returns the names of the files.
+func (t *trial) keep(guests []*guest) []string {
+	if t.Consoles == "" || os.MkdirAll(t.Consoles, 0o777) != nil {
+		return nil
+	}
+	var names []string
+	for _, g := range guests {
+		text := g.console.Bytes()
+		if len(bytes.TrimSpace(text)) == 0 {
+			continue
+		}
+		name := filepath.Join(t.Consoles, fmt.Sprintf("%s-%d-%s.log", t.run.Name, t.cpus, g.name))
+		if os.WriteFile(name, text, 0o666) == nil {
+			names = append(names, name)
+		}
+	}
+	return names
+}

@@ -1,0 +1,197 @@
+package qemutest
+
+import (
+	"fmt"
+	"slices"
+
+	"patchgen/qemutest/vhostuser"
+)
+
+// What a run's verdict can be.
+const (
+	Pass = "pass"
+	Lost = "lost" // pages were lost that must not be
+	Fail = "fail" // no pages were lost where marking was off
+	// Unfit says that the run shows a fault of the surroundings, and nothing
+	// of the kernels.
+	Unfit = "unfit"
+)
+
+// An Outcome is what a run showed. Pages are 4 KiB.
+type Outcome struct {
+	Name   string `json:"name"`
+	Kernel string `json:"kernel"`
+	Device string `json:"device"`
+	CPUs   int    `json:"cpus"`
+
+	Written      int    `json:"written"`       // pages that the devices, or in the calibration the CPU, wrote in the warm-up
+	Missed       int    `json:"missed"`        // of these, not the same on the destination
+	Resent       int64  `json:"resent"`        // pages sent again, whoever wrote them
+	OverReported *int64 `json:"over_reported"` // nil: not measured
+	Passes       int64  `json:"passes"`
+	DowntimeMS   int64  `json:"downtime_ms"`
+	Verdict      string `json:"verdict"`
+	Why          string `json:"why,omitempty"` // of a verdict that isn't Pass
+
+	Drivers  []Driver          `json:"drivers,omitempty"`
+	Guest    Guest             `json:"guest"`
+	Others   []int64           `json:"others,omitempty"` // numbers of pages that differ and that no device wrote, the first 256
+	Lost     []Page            `json:"missed_pages,omitempty"`
+	Counters map[string]uint64 `json:"counters,omitempty"` // of the kernel's dma_page_dirtying
+	Invalid  int               `json:"invalid"`            // tries that switched over too early
+	Seconds  float64           `json:"seconds"`
+
+	others int
+}
+
+// A Driver is what a device wrote that this driver of the guest drives.
+type Driver struct {
+	Name    string `json:"name"`
+	Written int    `json:"written"`
+	Missed  int    `json:"missed"`
+}
+
+// Guest is what the guest itself saw after the migration.
+type Guest struct {
+	Pages      int `json:"pages"`
+	BadPages   int `json:"bad_pages"`
+	Packets    int `json:"packets"`
+	BadPackets int `json:"bad_packets"`
+}
+
+// A Page is one that was lost.
+type Page struct {
+	GPA    uint64 `json:"gpa"`              // guest-physical address
+	Driver string `json:"driver,omitempty"` // of the device that wrote it last; "" for the CPU
+	What   string `json:"what"`             // such as "data"
+	Source int64  `json:"source"`           // bytes from the disk's begin, the packet's number, or the number of the buffer's page
+	AtMS   int64  `json:"at_ms"`            // when, in milliseconds since the migration began
+}
+
+func (p Page) String() string {
+	who := "the CPU, page"
+	switch p.Driver {
+	case "virtio_blk":
+		who = "the disk, byte"
+	case "virtio_net":
+		who = "the card, packet"
+	}
+	return fmt.Sprintf("%#x, %s, written by %s %d, %d ms after the migration began", p.GPA, p.What, who, p.Source, p.AtMS)
+}
+
+// A store is the last one to a page.
+type store struct {
+	driver string
+	vhostuser.Write
+}
+
+// stores notes for each page by its number who wrote to it last.
+func (t *trial) stores(buffer []int64) {
+	t.stored = map[int64]store{}
+	source := t.moved.source
+	if source.disk == nil {
+		for i, page := range buffer {
+			t.stored[page] = store{"", vhostuser.Write{Source: int64(i)}}
+		}
+		return
+	}
+	for _, d := range []struct {
+		driver  string
+		backend *vhostuser.Backend
+	}{{"virtio_blk", source.disk}, {"virtio_net", source.card.Backend}} {
+		writes, _ := d.backend.Writes()
+		for _, w := range writes {
+			w.At -= t.begun.Sub(source.begun)
+			for gpa := w.GPA &^ (pageSize - 1); gpa < w.GPA+uint64(w.Len); gpa += pageSize {
+				offset, ok := source.ram.offset(gpa)
+				if !ok {
+					continue
+				}
+				page := offset / pageSize
+				// The rings are coherent memory, which no driver hands back
+				// to the CPU: a page with data in it, too, counts as data.
+				if old, ok := t.stored[page]; ok && w.Kind == vhostuser.Ring && old.Kind != vhostuser.Ring {
+					continue
+				}
+				one := w
+				if w.Kind == vhostuser.Data && d.driver == "virtio_blk" && gpa > w.GPA {
+					one.Source += int64(gpa - w.GPA)
+				}
+				one.GPA = gpa
+				t.stored[page] = store{d.driver, one}
+			}
+		}
+	}
+}
+
+// maxListed is how many pages are listed of those that nobody wrote.
+const maxListed = 256
+
+// count holds the pages that differ against those that were written.
+func (t *trial) count(r *Outcome, differing []int64) {
+	drivers := map[string]*Driver{}
+	for _, s := range t.stored {
+		if s.Kind == vhostuser.Ring {
+			continue
+		}
+		d := drivers[s.driver]
+		if d == nil {
+			d = &Driver{Name: s.driver}
+			drivers[s.driver] = d
+		}
+		d.Written++
+		r.Written++
+	}
+	for _, page := range differing {
+		s, ok := t.stored[page]
+		switch {
+		case !ok:
+			r.others++
+			if len(r.Others) < maxListed {
+				r.Others = append(r.Others, page)
+			}
+		case s.Kind != vhostuser.Ring:
+			r.Missed++
+			drivers[s.driver].Missed++
+			r.Lost = append(r.Lost, Page{t.moved.source.ram.gpa(page * pageSize), s.driver, s.Kind.String(), s.Source, s.At.Milliseconds()})
+		}
+	}
+	for _, name := range []string{"virtio_blk", "virtio_net"} {
+		if d := drivers[name]; d != nil {
+			r.Drivers = append(r.Drivers, *d)
+		}
+	}
+	slices.SortFunc(r.Lost, func(a, b Page) int {
+		if a.GPA < b.GPA {
+			return -1
+		}
+		return 1
+	})
+}
+
+// judge sets the verdict.
+func (r *Outcome) judge(run Run) {
+	r.Verdict = Pass
+	set := func(verdict, why string, args ...any) { r.Verdict, r.Why = verdict, fmt.Sprintf(why, args...) }
+	switch {
+	case run.Device == None && r.Missed+r.others > 0:
+		set(Unfit, "this QEMU's dirty log is unsound: %d pages that only the CPU wrote were lost", r.Missed+r.others)
+	case r.others > 0:
+		set(Unfit, "%d pages were lost that no device wrote: this QEMU's dirty log is unsound", r.others)
+	case run.Device == Logging && r.Missed > 0:
+		set(Unfit, "%d pages were lost though the devices logged them: the loss has another cause than the missing log", r.Missed)
+	case !run.Loses && r.Missed > 0:
+		set(Lost, "%d of %d pages that the devices wrote were lost", r.Missed, r.Written)
+	case run.Loses:
+		for _, d := range r.Drivers {
+			if d.Missed > 0 {
+				continue
+			}
+			if run.Kernel == Unpatched {
+				set(Unfit, "no page of %s was lost: the experiment does not see the fault", d.Name)
+			} else {
+				set(Fail, "no page of %s was lost though marking was off: off is not off", d.Name)
+			}
+		}
+	}
+}
