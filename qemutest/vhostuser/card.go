@@ -11,11 +11,11 @@ import (
 // A Card is a network card. What the guest transmits is dropped. Its address is
 // the one that QEMU's virtio-net-pci was given (mac=).
 //
-// Without mergeable buffers and offloads Linux posts, for each frame, one buffer
-// mapped for DMA that holds header and frame, and builds the packet around it
-// (drivers/net/virtio_net.c, add_recvbuf_small and receive_small): the frame
-// stays in the page that the device wrote. With them it would copy the first
-// bytes elsewhere.
+// It has mergeable buffers, and each frame fits into one. Linux then copies the
+// frame's first bytes elsewhere, and leaves the rest in the page that the device
+// wrote (drivers/net/virtio_net.c, page_to_skb). Without them it would put the
+// end of its own structure, struct skb_shared_info, behind each frame, and so
+// dirty those pages itself.
 type Card struct {
 	*Backend
 
@@ -35,6 +35,8 @@ const (
 	netTransmit   = 1
 	netHeader     = 12 // bytes of struct virtio_net_hdr_v1
 	netNumBuffers = 10 // where the number of buffers stands in it
+
+	netMergeable = 1 << 15 // VIRTIO_NET_F_MRG_RXBUF
 )
 
 // The lengths of an Ethernet frame without its checksum; with a VLAN tag it has
@@ -87,7 +89,7 @@ func (c *Card) Send(ctx context.Context, data []byte) error {
 }
 
 func (*Card) queues() int      { return 2 }
-func (*Card) features() uint64 { return 0 }
+func (*Card) features() uint64 { return netMergeable }
 func (*Card) config() []byte   { return nil }
 
 func (c *Card) wants(queue int) bool {
