@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FuzzMessages feeds the back-end bytes for messages. The first byte of a
-// chunk says how long it is and what descriptors come with it.
+// FuzzMessages feeds the back-end bytes for messages. The first two bytes of a
+// chunk say how long it is and what descriptors come with it. Two goroutines
+// cover never quite the same twice, so -fuzzminimizetime 10x spares much time.
 func FuzzMessages(f *testing.F) {
 	frame := func(r request, fds byte, payload []byte) []byte {
 		p := append(u32s(uint32(r), version|needReply, uint32(len(payload))), payload...)
