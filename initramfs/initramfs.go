@@ -171,9 +171,6 @@ type build struct {
 	report    progress.Reporter
 }
 
-// commands lists the commands of other modules that are imported, each on a line.
-const commands = `{{if eq .Name "main"}}{{with .Module}}{{if not .Main}}{{$.ImportPath}}{{"\n"}}{{end}}{{end}}{{end}}`
-
 // image builds the image.
 func (b *build) image(ctx context.Context, file string) error {
 	goCommand := filepath.Join(b.root, "bin/go")
@@ -181,8 +178,11 @@ func (b *build) image(ctx context.Context, file string) error {
 	// All modules are fetched here, so that what fails later is no matter of
 	// the network.
 	b.report.Stage("fetch the Go modules of the initramfs", 0, "")
-	list, err := b.run(ctx, goCommand, "list", "-deps", "-tags", "tools", "-f", commands,
-		"./initramfs", "./initramfs/agent", "./initramfs/image")
+	list, err := b.run(ctx, goCommand, "list", "-e", "-tags", "tools", "-f", `{{join .Imports " "}}`, "./initramfs")
+	commands := strings.Fields(list)
+	if err == nil {
+		_, err = b.run(ctx, goCommand, append([]string{"list", "-deps", "./initramfs/agent", "./initramfs/image"}, commands...)...)
+	}
 	b.report.End()
 	if failed := (*BuildError)(nil); errors.As(err, &failed) {
 		return &FetchError{failed.Output}
@@ -199,7 +199,7 @@ func (b *build) image(ctx context.Context, file string) error {
 	if _, err := b.run(ctx, goCommand, "build", "-o", builder, "./initramfs/image"); err != nil {
 		return err
 	}
-	_, err = b.run(ctx, builder, append([]string{file}, strings.Fields(list)...)...)
+	_, err = b.run(ctx, builder, append([]string{file}, commands...)...)
 	return err
 }
 
