@@ -64,6 +64,8 @@ type Proof struct {
 // maxInvalid is how often a run that switched over too early is begun again.
 const maxInvalid = 4
 
+var noProgress progress.Reporter = progress.Nop{}
+
 // A RunError is an error in a run, with what was kept of it.
 type RunError struct {
 	Run      string
@@ -119,44 +121,44 @@ func (p *Proof) Check() error {
 	return nil
 }
 
-// Prove makes the runs, each with each number of vCPUs, and returns what they
-// showed. It stops at the first after which the others would show nothing. The
-// error is *RunError, or the context's cause.
-func (p *Proof) Prove(ctx context.Context) ([]Outcome, error) {
-	report := p.Progress
-	if report == nil {
-		report = progress.Nop{}
+// Prove makes the runs, each with each number of vCPUs. It stops at the first
+// after which the others would show nothing. The error is *RunError, or the
+// context's cause.
+func (p *Proof) Prove(ctx context.Context) (*Report, error) {
+	progress := p.Progress
+	if progress == nil {
+		progress = noProgress
 	}
-	report.Stage("migrate", int64(len(Runs)*len(p.CPUs)), "runs")
-	defer report.End()
-	var results []Outcome
+	progress.Stage("migrate", int64(len(Runs)*len(p.CPUs)), "runs")
+	defer progress.End()
+	report := &Report{Verdict: Pass, Accelerator: p.Accel, Seed: p.Seed, Memory: p.Memory}
 	for _, cpus := range p.CPUs {
 		for _, run := range Runs {
-			r, err := p.run(ctx, run, cpus)
+			o, err := p.run(ctx, report, run, cpus)
 			if err != nil {
-				return results, err
+				return nil, err
 			}
-			results = append(results, r)
-			report.Step(int64(len(results)))
+			report.add(o)
+			progress.Step(int64(len(report.Runs)))
 			if p.Done != nil {
-				p.Done(r)
+				p.Done(o)
 			}
-			if r.Verdict == Unfit {
-				return results, nil
+			if o.Verdict == Unfit {
+				return report, nil
 			}
 		}
 	}
-	return results, nil
+	return report, nil
 }
 
 // run makes a run until it is valid.
-func (p *Proof) run(ctx context.Context, run Run, cpus int) (Outcome, error) {
+func (p *Proof) run(ctx context.Context, report *Report, run Run, cpus int) (Outcome, error) {
 	begin := time.Now()
 	for invalid := 0; ; invalid++ {
 		if invalid > maxInvalid {
 			return Outcome{}, &RunError{Run: run.Name, CPUs: cpus, Err: &InvalidError{invalid}}
 		}
-		t := &trial{Proof: p, run: run, cpus: cpus, seed: p.Seed + uint64(invalid)}
+		t := &trial{Proof: p, report: report, run: run, cpus: cpus, seed: p.Seed + uint64(invalid)}
 		r, err := t.make(ctx)
 		if err == errEarly {
 			continue
@@ -173,6 +175,7 @@ func (p *Proof) run(ctx context.Context, run Run, cpus int) (Outcome, error) {
 // A trial is one try of a run.
 type trial struct {
 	*Proof
+	report *Report
 	run    Run
 	cpus   int
 	seed   uint64 // of what is written
@@ -254,9 +257,11 @@ func (t *trial) pages() int { return int(t.Written / pageSize) }
 func (t *trial) migrate(ctx context.Context) (Outcome, error) {
 	source, destination := t.moved.source, t.moved.destination
 	r := Outcome{Name: t.run.Name, Kernel: t.run.Kernel, Device: t.run.Device, CPUs: t.cpus}
-	if _, err := source.hello(ctx, bootLimit); err != nil {
+	hello, err := source.hello(ctx, bootLimit)
+	if err != nil {
 		return r, err
 	}
+	t.report.QEMU, t.report.Kernel = source.qmp.Version.String(), hello.Kernel
 	if err := source.ask(ctx, protocol.OpTouch, protocol.TouchArgs{Pages: t.pages(), Seed: t.old()}, nil); err != nil {
 		return r, err
 	}

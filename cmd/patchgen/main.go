@@ -29,6 +29,7 @@ const usage = `patchgen writes a patch series for the Linux kernel tree that you
 Usage:
     patchgen emit [--tree TREE] [-o DIR] [flags]    write the series as mails
     patchgen build [--tree TREE] [-o DIR] [flags]   compile the kernel without and with it
+    patchgen test [--tree TREE] [flags]             prove it on live migrations in QEMU
     patchgen version
 
 Examples:
@@ -63,6 +64,8 @@ const (
 	exitUsage       = 2
 	exitUnsupported = 3
 	exitCheck       = 4
+	exitLost        = 5
+	exitCrash       = 6
 	exitTime        = 7
 	exitUnfit       = 8
 )
@@ -102,6 +105,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = emit(ctx, args[1:], stdout, stderr)
 	case "build":
 		err = build(ctx, args[1:], stdout, stderr)
+	case "test":
+		err = test(ctx, args[1:], stdout, stderr)
 	case "version", "--version":
 		_, err = fmt.Fprintln(stdout, "patchgen", version)
 	case "help", "--help", "-h":
@@ -125,8 +130,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // explain tells the exit code of an error, and what to do about it.
 func explain(err error) (code int, hint string) {
-	if code, hint, ok := explainBuild(err); ok {
-		return code, hint
+	for _, explain := range []func(error) (int, string, bool){explainBuild, explainTest} {
+		if code, hint, ok := explain(err); ok {
+			return code, hint
+		}
 	}
 	var (
 		usage       *usageError
