@@ -17,7 +17,7 @@ import (
 
 // tools makes a folder with stand-ins for what a build calls the only PATH,
 // beside the shell's own. script is what make does; O is its output folder.
-func tools(t *testing.T, script string, without ...string) {
+func tools(t testing.TB, script string, without ...string) {
 	t.Helper()
 	dir := t.TempDir()
 	write := func(name, script string) {
@@ -34,7 +34,7 @@ func tools(t *testing.T, script string, without ...string) {
 		write(name, "exit 0")
 	}
 	write("make", `for a; do case $a in O=*) O=${a#O=};; esac; done; `+script)
-	for _, name := range []string{"cat", "sleep", "echo"} {
+	for _, name := range []string{"cat", "sleep", "echo", "mkdir", "git"} {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			t.Fatal(err)

@@ -222,7 +222,7 @@ func (s stamp) unlinked() stamp {
 
 // folder is a tree in a person's folder, which may change at any time. What a
 // file has is known by its sum; an index of stamps spares reading it again, as
-// git's does (Documentation/technical/racy-git.adoc).
+// git's does (git: Documentation/technical/racy-git.txt).
 type folder struct {
 	dir   string
 	files listing
@@ -237,7 +237,7 @@ type summed struct {
 
 // A file that was changed so shortly before it was read may change again
 // without a new time.
-const racy = 2 * time.Second
+var racy = 2 * time.Second // changed by a test
 
 // newFolder reads what changed since index was written, and writes it anew.
 func newFolder(ctx context.Context, dir, index string, report progress.Reporter) (*folder, error) {
