@@ -53,8 +53,7 @@ func (e *MissingGoError) Error() string {
 type FetchError struct{ Output string } // the last lines that the go command printed
 
 func (e *FetchError) Error() string {
-	return "fetch the Go modules of the initramfs: " + e.Output +
-		"\n(they are needed once: let the go command reach a module proxy, see GOPROXY)"
+	return "fetch the Go modules of the initramfs: " + e.Output
 }
 
 // A BuildError says that the image did not compile.

@@ -29,6 +29,7 @@ const usage = `patchgen writes a patch series for the Linux kernel tree that you
 Usage:
     patchgen emit [--tree TREE] [-o DIR] [flags]    write the series as mails
     patchgen build [--tree TREE] [-o DIR] [flags]   compile the kernel without and with it
+    patchgen initramfs [-o FILE]                    write a root file system to boot it with
     patchgen test [--tree TREE] [flags]             prove it on live migrations in QEMU
     patchgen version
 
@@ -105,6 +106,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = emit(ctx, args[1:], stdout, stderr)
 	case "build":
 		err = build(ctx, args[1:], stdout, stderr)
+	case "initramfs":
+		err = makeInitramfs(ctx, args[1:], stdout, stderr)
 	case "test":
 		err = test(ctx, args[1:], stdout, stderr)
 	case "version", "--version":
@@ -130,7 +133,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // explain tells the exit code of an error, and what to do about it.
 func explain(err error) (code int, hint string) {
-	for _, explain := range []func(error) (int, string, bool){explainBuild, explainTest} {
+	for _, explain := range []func(error) (int, string, bool){explainBuild, explainInitramfs, explainTest} {
 		if code, hint, ok := explain(err); ok {
 			return code, hint
 		}
