@@ -20,13 +20,17 @@ const (
 	// One page in a millisecond: then it switches over only when nothing is
 	// dirty, which the heartbeat prevents. A limit of 0 would not do: QEMU then
 	// goes by an estimate of what is pending, and leaves pages behind.
-	holdDowntime  = 1         // milliseconds
-	holdBandwidth = 4 << 20   // bytes a second, taken for the switch-over's
-	firstPass     = 400 << 20 // bytes a second, while all of the memory goes
-	laterPasses   = 64 << 10  // bytes a second: a pass with the heartbeat's pages takes half a minute
+	holdDowntime  = 1        // milliseconds
+	holdBandwidth = 4 << 20  // bytes a second, taken for the switch-over's
+	laterPasses   = 64 << 10 // bytes a second: a pass with the heartbeat's pages takes minutes
 
-	// heartbeat is how many pages the guest's CPU dirties all the time.
-	heartbeat = 512
+	// heartbeat is how many pages the guest's CPU dirties all the time. QEMU
+	// may send a tenth of a second's bytes at once (migration/migration.h,
+	// BUFFER_DELAY): what remains of that after the first pass must not do for
+	// the second, or there could be a third before the CPU has had its turn,
+	// with nothing dirty.
+	heartbeat = 4096
+	firstPass = 8 * heartbeat * pageSize // bytes a second
 
 	releaseDowntime  = 2000    // milliseconds
 	releaseBandwidth = 1 << 40 // bytes a second
