@@ -49,14 +49,14 @@ func tryKVM(parent context.Context, qemu, kernel, initramfs string) error {
 	ctx, fail := context.WithCancelCause(parent)
 	defer fail(nil)
 	g, err := startGuest(ctx, fail, guestOptions{
-		name: "trial", qemu: qemu, accel: "kvm", kernel: kernel, initramfs: initramfs, cpus: 1, memory: 256 << 20,
+		name: "trial", qemu: qemu, accel: "kvm", kernel: kernel, initramfs: initramfs, cpus: 1, memory: 256 << 20, limit: kvmLimit,
 	})
 	if err != nil {
 		return err
 	}
 	defer g.free()
 	defer g.stop()
-	if _, err = g.hello(ctx, kvmLimit); err != nil {
+	if _, err = g.hello(ctx); err != nil {
 		return fmt.Errorf("this kernel does not boot on it: %w", err)
 	}
 	return nil

@@ -26,12 +26,9 @@ import (
 
 const agentPath = "/bin/agent"
 
-// Limits for what takes no time worth naming on an idle machine.
-const (
-	qemuLimit  = 20 * time.Second // QEMU's start and its answers
-	bootLimit  = 60 * time.Second // from QEMU's start to the agent's hello
-	agentLimit = 60 * time.Second // an answer of the agent
-)
+// qemuLimit is for QEMU's start and for each of its answers, which take no time
+// worth naming on an idle machine.
+const qemuLimit = 20 * time.Second
 
 // guestOptions say what a guest is. A source and its destination differ in name
 // and incoming alone.
@@ -44,6 +41,7 @@ type guestOptions struct {
 	cmdline   []string
 	cpus      int
 	memory    int64           // bytes
+	limit     time.Duration   // of its boot, and of each of its agent's answers
 	disk      *vhostuser.Disk // a guest with a disk has a network card, too
 	logging   bool            // of the two
 	incoming  bool            // wait for a migration, and stay stopped after it
@@ -61,6 +59,7 @@ type guest struct {
 	disk    *vhostuser.Backend
 	card    *vhostuser.Card
 	begun   time.Time // what the devices count from
+	limit   time.Duration
 
 	agentConn *net.UnixConn
 	agent     *protocol.Client
@@ -135,7 +134,7 @@ func (l *listener) accept(ctx context.Context, pid int) (*net.UnixConn, error) {
 // what fail is of: *CrashError, *QEMUError or *DeviceError. The caller stops
 // the guest.
 func startGuest(ctx context.Context, fail context.CancelCauseFunc, o guestOptions) (_ *guest, err error) {
-	g := &guest{name: o.name, fail: fail, ended: make(chan struct{})}
+	g := &guest{name: o.name, limit: o.limit, fail: fail, ended: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			g.stop()
@@ -360,9 +359,9 @@ func (g *guest) told(ctx context.Context, err error) error {
 }
 
 // hello waits for the agent's first words.
-func (g *guest) hello(ctx context.Context, limit time.Duration) (*protocol.Hello, error) {
+func (g *guest) hello(ctx context.Context) (*protocol.Hello, error) {
 	var hello *protocol.Hello
-	err := g.talk(ctx, "hello", limit, func() (err error) {
+	err := g.talk(ctx, "hello", func() (err error) {
 		hello, err = g.agent.WaitHello()
 		return err
 	})
@@ -371,11 +370,11 @@ func (g *guest) hello(ctx context.Context, limit time.Duration) (*protocol.Hello
 
 // ask has the agent do something.
 func (g *guest) ask(ctx context.Context, op string, args, result any) error {
-	return g.talk(ctx, "answer to "+op, agentLimit, func() error { return g.agent.Call(op, args, result) })
+	return g.talk(ctx, "answer to "+op, func() error { return g.agent.Call(op, args, result) })
 }
 
-func (g *guest) talk(ctx context.Context, what string, limit time.Duration, f func() error) error {
-	limited, cancel := context.WithTimeoutCause(ctx, limit, &TimeError{what + " from the " + g.name + " guest's agent", limit})
+func (g *guest) talk(ctx context.Context, what string, f func() error) error {
+	limited, cancel := context.WithTimeoutCause(ctx, g.limit, &TimeError{what + " from the " + g.name + " guest's agent", g.limit})
 	defer cancel()
 	stop := context.AfterFunc(limited, func() { g.agentConn.SetDeadline(time.Unix(1, 0)) })
 	err := f()

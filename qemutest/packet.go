@@ -60,7 +60,7 @@ const window = 128
 // guest's socket.
 func (t *trial) send(ctx context.Context) error {
 	source := t.moved.source
-	limited, cancel := context.WithTimeoutCause(ctx, agentLimit, &TimeError{"room in the network card's receive queue", agentLimit})
+	limited, cancel := context.WithTimeoutCause(ctx, t.Limit, &TimeError{"room in the network card's receive queue", t.Limit})
 	defer cancel()
 	for n := range t.Packets {
 		if err := source.card.Send(limited, frame(t.packetSeed(), uint64(n))); err != nil {
@@ -80,7 +80,7 @@ func (t *trial) send(ctx context.Context) error {
 
 // arrived waits until n packets are in the guest's socket.
 func (t *trial) arrived(ctx context.Context, n uint64) error {
-	limited, cancel := context.WithTimeoutCause(ctx, agentLimit, &TimeError{"packets of the card in the guest's socket", agentLimit})
+	limited, cancel := context.WithTimeoutCause(ctx, t.Limit, &TimeError{"packets of the card in the guest's socket", t.Limit})
 	defer cancel()
 	for {
 		var q protocol.QueuedResult

@@ -55,6 +55,7 @@ type Proof struct {
 	Memory    int64             // of a guest, bytes
 	Written   int64             // by the disk, bytes, a multiple of pageSize
 	Packets   int               // sent by the card
+	Limit     time.Duration     // of a guest's boot, and of each answer of its agent
 	Seed      uint64            // of the patterns
 	Consoles  string            // folder where consoles go when a run fails; "" keeps none
 	Progress  progress.Reporter // nil tells nobody
@@ -110,6 +111,8 @@ func (p *Proof) Check() error {
 		return fmt.Errorf("%d bytes to write: want whole pages of %d bytes", p.Written, pageSize)
 	case p.Packets < 0:
 		return fmt.Errorf("%d packets", p.Packets)
+	case p.Limit <= 0:
+		return fmt.Errorf("a limit of %v", p.Limit)
 	case p.Memory < need:
 		return fmt.Errorf("memory of %d MiB is too little for what is to be written: want %d MiB", p.Memory/mib, (need+mib-1)/mib)
 	}
@@ -213,7 +216,7 @@ func (t *trial) make(parent context.Context) (r Outcome, err error) {
 		o := guestOptions{
 			name: name, qemu: t.QEMU, accel: t.Accel,
 			kernel: t.Kernels[t.run.Kernel], initramfs: t.Initramfs, cmdline: slices.Clone(t.Cmdline),
-			cpus: t.cpus, memory: t.Memory,
+			cpus: t.cpus, memory: t.Memory, limit: t.Limit,
 			logging: t.run.Device == Logging, incoming: name == "destination", events: w.event,
 		}
 		if t.run.Kernel == Patched {
@@ -257,7 +260,7 @@ func (t *trial) pages() int { return int(t.Written / pageSize) }
 func (t *trial) migrate(ctx context.Context) (Outcome, error) {
 	source, destination := t.moved.source, t.moved.destination
 	r := Outcome{Name: t.run.Name, Kernel: t.run.Kernel, Device: t.run.Device, CPUs: t.cpus}
-	hello, err := source.hello(ctx, bootLimit)
+	hello, err := source.hello(ctx)
 	if err != nil {
 		return r, err
 	}

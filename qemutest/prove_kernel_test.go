@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestProve(t *testing.T) {
@@ -14,7 +15,7 @@ func TestProve(t *testing.T) {
 		QEMU: "qemu-system-x86_64", Accel: "tcg",
 		Kernels:   map[string]string{Unpatched: os.Getenv("UNPATCHED"), Patched: os.Getenv("PATCHED")},
 		Initramfs: os.Getenv("INITRAMFS"),
-		CPUs:      []int{1, 2}, Memory: 256 << 20, Written: 32 << 20, Packets: 1024, Seed: 1,
+		CPUs:      []int{1, 2}, Memory: 256 << 20, Written: 32 << 20, Packets: 1024, Seed: 1, Limit: time.Minute,
 		Consoles: t.TempDir(),
 		Done: func(r Outcome) {
 			n := len(r.Lost)

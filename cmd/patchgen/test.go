@@ -56,6 +56,7 @@ type testFlags struct {
 	memory, written                 size
 	cpus                            []int
 	packets                         int
+	limit                           time.Duration
 	seed                            uint64
 	config, cmdline                 []string
 	jsonFile, ktap, junit, consoles string
@@ -103,6 +104,7 @@ func test(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set.Var(&f.memory, "memory", "`SIZE` of a guest's memory")
 	set.Var(&f.written, "written", "`SIZE` of what the disk writes in each run")
 	set.IntVar(&f.packets, "packets", 1024, "`NUMBER` of packets that the network card writes in each run")
+	set.DurationVar(&f.limit, "limit", time.Minute, "`TIME` that a guest may take to boot, and for each thing it is to do")
 	set.Uint64Var(&f.seed, "seed", 0, "`NUMBER` that the patterns come from (default: random, and printed)")
 	set.StringArrayVar(&f.cmdline, "append", nil, "`ARGS` for the kernels' command line; again for more")
 	set.StringVar(&f.jsonFile, "json", "", "write the result as JSON to `FILE`")
@@ -135,7 +137,7 @@ func test(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 func (f *testFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	proof := &qemutest.Proof{
-		Cmdline: f.cmdline, CPUs: f.cpus, Memory: int64(f.memory), Written: int64(f.written), Packets: f.packets, Seed: f.seed,
+		Cmdline: f.cmdline, CPUs: f.cpus, Memory: int64(f.memory), Written: int64(f.written), Packets: f.packets, Limit: f.limit, Seed: f.seed,
 	}
 	// What can be wrong is said before an hour of work.
 	if err := proof.Check(); err != nil {
