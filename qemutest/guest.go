@@ -2,6 +2,7 @@ package qemutest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -69,6 +70,7 @@ type guest struct {
 	ended    chan struct{} // closed when QEMU has ended
 	backends sync.WaitGroup
 	mu       sync.Mutex
+	greeted  bool // QEMU has answered
 	stopping bool
 }
 
@@ -223,6 +225,9 @@ func startGuest(ctx context.Context, fail context.CancelCauseFunc, o guestOption
 	if g.qmp, err = qmp.New(limited, own[0], o.events); err != nil {
 		return nil, g.told(limited, err)
 	}
+	g.mu.Lock()
+	g.greeted = true
+	g.mu.Unlock()
 	return g, nil
 }
 
@@ -277,14 +282,19 @@ func (g *guest) start(path string, args []string, files []*os.File) error {
 // gone is called when QEMU has ended.
 func (g *guest) gone(err error, complaint string) {
 	g.mu.Lock()
-	expected := g.stopping
+	expected, greeted := g.stopping, g.greeted
 	g.mu.Unlock()
 	if !expected {
 		if end, why := g.console.fault(); why != "" {
 			g.fail(&CrashError{g.name, end, why})
-		} else if err == nil {
+		} else if err == nil && greeted {
 			g.fail(&CrashError{g.name, Exited, ""})
 		} else {
+			if !greeted { // It may be no QEMU at all.
+				err = cmp.Or(err, errors.New("exit status 0"))
+				said := g.console.Bytes()
+				complaint += string(said[max(0, len(said)-4096):])
+			}
 			g.fail(&QEMUError{"the " + g.name + "'s QEMU ended by itself", err, complaint})
 		}
 	}
