@@ -203,10 +203,12 @@ func startGuest(ctx context.Context, fail context.CancelCauseFunc, o guestOption
 	g.agentConn, g.agent = own[1], protocol.NewClient(own[1])
 	limited, cancel := context.WithTimeoutCause(ctx, qemuLimit, &TimeError{"greeting from the " + g.name + "'s QEMU", qemuLimit})
 	defer cancel()
-	kind := vhostuser.Options{Logging: o.logging}
+	kind := func(device string) vhostuser.Options {
+		return vhostuser.Options{Logging: o.logging, Broken: func(err *vhostuser.GuestError) { fail(&DeviceError{g.name, device, err}) }}
+	}
 	g.begun = time.Now()
 	if o.disk != nil {
-		g.disk = vhostuser.NewDisk(own[2], *o.disk, kind)
+		g.disk = vhostuser.NewDisk(own[2], *o.disk, kind("disk"))
 		g.serve(ctx, "disk", g.disk)
 	}
 	if err := g.start(o.qemu, args, files); err != nil {
@@ -219,7 +221,7 @@ func startGuest(ctx context.Context, fail context.CancelCauseFunc, o guestOption
 			own[0].Close()
 			return nil, g.told(limited, err)
 		}
-		g.card = vhostuser.NewCard(conn, kind)
+		g.card = vhostuser.NewCard(conn, kind("card"))
 		g.serve(ctx, "card", g.card.Backend)
 	}
 	if g.qmp, err = qmp.New(limited, own[0], o.events); err != nil {

@@ -21,6 +21,9 @@ type Options struct {
 	// the log, as QEMU migrates nothing else, and sets none: like a device that
 	// is passed through without dirty tracking.
 	Logging bool
+	// Broken, if not nil, is told when the guest breaks a queue, by the goroutine
+	// of Serve, once.
+	Broken func(*GuestError)
 }
 
 // A Backend is a device on one connection to QEMU.
@@ -290,6 +293,9 @@ func (s *session) run(q *queue) (more bool, err error) {
 		}
 		if s.broken == nil {
 			s.broken = guest
+			if s.options.Broken != nil {
+				s.options.Broken(guest)
+			}
 		}
 		if q.er >= 0 {
 			if err := signal(q.er); err != nil {

@@ -209,7 +209,7 @@ func TestLogging(t *testing.T) {
 				d.completed()
 			}
 			read()
-			if f.back.Logging() {
+			if f.back.isLogging() {
 				t.Error("logging before it was switched on")
 			}
 			f.logOn(2*regionPages, d)
@@ -519,4 +519,10 @@ func BenchmarkDisk(b *testing.B) {
 			}
 		})
 	}
+}
+
+func (b *Backend) isLogging() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.logging
 }

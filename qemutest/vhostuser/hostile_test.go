@@ -245,13 +245,16 @@ func TestRingErrors(t *testing.T) {
 }
 
 func TestShortReceiveBuffer(t *testing.T) {
-	f, c := newCardFront(t, Options{})
+	broken := make(chan *GuestError, 1)
+	f, c := newCardFront(t, Options{Broken: func(e *GuestError) { broken <- e }})
 	f.negotiate()
 	rx := f.start(netReceive)
 	rx.post(0, buffer{0xa000, netHeader + 59, true})
 	sent := make(chan error)
 	go func() { sent <- c.Send(t.Context(), make([]byte, 60)) }()
-	time.Sleep(10 * time.Millisecond)
+	if e := <-broken; e.Queue != netReceive {
+		t.Errorf("told of %v", e)
+	}
 	f.conn.Close()
 	var guest *GuestError
 	if err := f.end(); !errors.As(err, &guest) || guest.Queue != netReceive || !strings.Contains(err.Error(), "buffer of 71 bytes") {

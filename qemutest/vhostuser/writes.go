@@ -44,13 +44,6 @@ func (b *Backend) Writes() (writes []Write, all bool) {
 	return slices.Clone(b.writes), !b.overflow
 }
 
-// Logging reports whether QEMU has dirty logging switched on.
-func (b *Backend) Logging() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.logging
-}
-
 // WaitLogging waits until QEMU has dirty logging switched on, or off. The error
 // is the context's, or that Serve has returned.
 func (b *Backend) WaitLogging(ctx context.Context, on bool) error {
