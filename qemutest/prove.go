@@ -298,6 +298,9 @@ func (t *trial) migrate(ctx context.Context) (Outcome, error) {
 	if t.moved.switched() && t.run.Device != None {
 		return r, errEarly
 	}
+	if err := t.logged(ctx); err != nil {
+		return r, err
+	}
 	if !t.moved.switched() {
 		if err := t.work(ctx, &r); err != nil {
 			if t.moved.switched() {
@@ -323,7 +326,9 @@ func (t *trial) migrate(ctx context.Context) (Outcome, error) {
 	r.Passes, r.DowntimeMS = info.RAM.Passes, info.Downtime
 	r.Resent = info.RAM.Normal + info.RAM.Duplicate - info.RAM.Total/pageSize
 
-	t.stores(buffer)
+	if err := t.stores(buffer); err != nil {
+		return r, err
+	}
 	differing, err := differ(source.ram, destination.ram)
 	if err != nil {
 		return r, err
@@ -339,6 +344,23 @@ func (t *trial) migrate(ctx context.Context) (Outcome, error) {
 	}
 	r.judge(t.run)
 	return r, nil
+}
+
+// logged waits until the devices have heard of QEMU's dirty log: what they write
+// from then on is what they are asked about.
+func (t *trial) logged(ctx context.Context) error {
+	source := t.moved.source
+	if source.disk == nil {
+		return nil
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, qemuLimit, &TimeError{"dirty log from the source's QEMU for its devices", qemuLimit})
+	defer cancel()
+	for _, b := range []*vhostuser.Backend{source.disk, source.card.Backend} {
+		if err := b.WaitLogging(limited, true); err != nil {
+			return source.told(limited, err)
+		}
+	}
+	return nil
 }
 
 // work has the pages written in the warm-up, and takes the devices away.

@@ -1,6 +1,7 @@
 package qemutest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -86,20 +87,23 @@ type store struct {
 }
 
 // stores notes for each page by its number who wrote to it last.
-func (t *trial) stores(buffer []int64) {
+func (t *trial) stores(buffer []int64) error {
 	t.stored = map[int64]store{}
 	source := t.moved.source
 	if source.disk == nil {
 		for i, page := range buffer {
 			t.stored[page] = store{"", vhostuser.Write{Source: int64(i)}}
 		}
-		return
+		return nil
 	}
 	for _, d := range []struct {
 		driver  string
 		backend *vhostuser.Backend
 	}{{"virtio_blk", source.disk}, {"virtio_net", source.card.Backend}} {
-		writes, _ := d.backend.Writes()
+		writes, all := d.backend.Writes()
+		if !all {
+			return &DeviceError{source.name, d.driver, errors.New("it wrote so often that not all of it was noted: have it write less")}
+		}
 		for _, w := range writes {
 			w.At -= t.begun.Sub(source.begun)
 			for gpa := w.GPA &^ (pageSize - 1); gpa < w.GPA+uint64(w.Len); gpa += pageSize {
@@ -122,6 +126,7 @@ func (t *trial) stores(buffer []int64) {
 			}
 		}
 	}
+	return nil
 }
 
 // maxListed is how many pages are listed of those that nobody wrote.
