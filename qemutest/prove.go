@@ -334,16 +334,15 @@ func (t *trial) migrate(ctx context.Context) (Outcome, error) {
 		return r, err
 	}
 	t.count(&r, differing)
-	if early && len(differing) == 0 {
+	r.judge(t.run)
+	switch {
+	case r.Verdict == Unfit:
+		// What the destination got may be no kernel that runs.
+		return r, nil
+	case early:
 		return r, errEarly
 	}
-	if !early {
-		if err := t.ask(ctx, &r); err != nil {
-			return r, err
-		}
-	}
-	r.judge(t.run)
-	return r, nil
+	return r, t.ask(ctx, &r)
 }
 
 // logged waits until the devices have heard of QEMU's dirty log: what they write
