@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	trees   = flag.String("trees", "", "comma-separated trees to test on; else the folders of $PATCHGEN_TREES, separated by colons, or Debian's 6.1, 6.12 and 7.3")
+	trees   = flag.String("trees", "", "comma-separated trees to test on; else the folders of $PATCHGEN_TREES, separated by colons, or patchgen's reference trees")
 	compile = flag.Bool("compile", true, "compile what each patch touches")
 	boot    = flag.Bool("boot", true, "boot a kernel after each patch")
 	fetch   = flag.Bool("fetch", false, "only open the trees, and print their folders as a setting of PATCHGEN_TREES")
@@ -31,7 +31,7 @@ func specs() []string {
 	if env := os.Getenv("PATCHGEN_TREES"); env != "" {
 		return filepath.SplitList(env)
 	}
-	return []string{"debian:6.1", "debian:6.12", "debian:7.3"}
+	return ktree.References
 }
 
 func TestMain(m *testing.M) {

@@ -37,7 +37,9 @@ func openDebian(ctx context.Context, series string, o Options) (*Tree, error) {
 	name := "linux-source-" + series
 	// The link of the package's name leads to the folder of the version taken.
 	link := filepath.Join(cache, name)
-	if _, err := os.Stat(link); err != nil || o.Refresh {
+	if _, err := os.Stat(link); err != nil && o.Offline {
+		return nil, &NotFoundError{"debian:" + series, "it is not in the cache"}
+	} else if err != nil || o.Refresh {
 		if err := fetchDebian(ctx, cache, name, o.Progress); err != nil {
 			if e := (*NotFoundError)(nil); errors.As(err, &e) {
 				return nil, e

@@ -24,11 +24,15 @@ const (
 	maxCache = 32 << 20 // bytes of contents that a Tree keeps
 )
 
+// References are the trees that patchgen is tested on, the oldest first.
+var References = []string{"debian:6.1", "debian:6.12", "debian:7.3"}
+
 // Options say how Open works. The zero value is usable.
 type Options struct {
 	Cache    string            // folder for what is unpacked and downloaded; "" is os.UserCacheDir()/patchgen
 	Progress progress.Reporter // nil tells nobody
 	Refresh  bool              // ask apt for a newer package even if one is in the cache
+	Offline  bool              // a package that is not in the cache is an fs.ErrNotExist
 }
 
 // A Tree is a kernel source tree. Its methods may be called from several

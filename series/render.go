@@ -73,18 +73,13 @@ type renderer struct {
 
 // survey finds out what the tree is and has.
 func (r *renderer) survey(o RenderOptions) error {
-	gens := make([]ktree.Generation, len(r.set.Generations))
-	for i, g := range r.set.Generations {
-		gens[i] = g.Generation
-	}
-	gen, err := r.tree.Classify(gens)
+	gen, err := r.set.Classify(r.tree)
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(gens, func(g ktree.Generation) bool { return g.Name == gen.Name })
 	r.data = templates.Data{
 		Has:        make(map[string]bool),
-		Name:       r.set.Generations[i].Names,
+		Name:       gen.Names,
 		Release:    r.tree.Release().String(),
 		Origin:     public(r.tree.Origin()),
 		BaseCommit: r.tree.Commit(),

@@ -146,6 +146,21 @@ func (s *Set) decode(file string, v any) error {
 	return nil
 }
 
+// Classify returns the generation that the tree is of. The error is that of
+// ktree's Classify.
+func (s *Set) Classify(tree *ktree.Tree) (Generation, error) {
+	gens := make([]ktree.Generation, len(s.Generations))
+	for i, g := range s.Generations {
+		gens[i] = g.Generation
+	}
+	gen, err := tree.Classify(gens)
+	if err != nil {
+		return Generation{}, err
+	}
+	i := slices.IndexFunc(s.Generations, func(g Generation) bool { return g.Name == gen.Name })
+	return s.Generations[i], nil
+}
+
 // Variants lists the variants of the set, sorted.
 func (s *Set) Variants() []string {
 	files, err := fs.Glob(s.files, "*.toml")
