@@ -31,6 +31,7 @@ Usage:
     patchgen build [--tree TREE] [-o DIR] [flags]   compile the kernel without and with it
     patchgen initramfs [-o FILE]                    write a root file system to boot it with
     patchgen test [--tree TREE] [flags]             prove it on live migrations in QEMU
+    patchgen trees [--json]                         list the trees that this is tested on
     patchgen version
 
 Examples:
@@ -110,6 +111,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = makeInitramfs(ctx, args[1:], stdout, stderr)
 	case "test":
 		err = test(ctx, args[1:], stdout, stderr)
+	case "trees":
+		err = trees(ctx, args[1:], stdout)
 	case "version", "--version":
 		_, err = fmt.Fprintln(stdout, "patchgen", version)
 	case "help", "--help", "-h":
