@@ -20,12 +20,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"patchgen/initramfs"
 	"patchgen/initramfs/protocol"
 	"patchgen/qemutest/qmp"
 	"patchgen/qemutest/vhostuser"
 )
-
-const agentPath = "/bin/agent"
 
 // qemuLimit is for QEMU's start and for each of its answers, which take no time
 // worth naming on an idle machine.
@@ -109,8 +108,8 @@ func listen() (*listener, error) {
 	return &listener{l, name}, nil
 }
 
-// accept returns the connection of the process, and no other's.
-func (l *listener) accept(ctx context.Context, pid int) (*net.UnixConn, error) {
+// accept returns the connection of a process of the group, and no other's.
+func (l *listener) accept(ctx context.Context, group int) (*net.UnixConn, error) {
 	stop := context.AfterFunc(ctx, func() { l.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	for {
@@ -125,8 +124,11 @@ func (l *listener) accept(ctx context.Context, pid int) (*net.UnixConn, error) {
 				peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 			}), err)
 		}
-		if err == nil && int(peer.Pid) == pid {
-			return conn, nil
+		if err == nil {
+			var of int
+			if of, err = unix.Getpgid(int(peer.Pid)); err == nil && of == group {
+				return conn, nil
+			}
 		}
 		conn.Close()
 	}
@@ -140,6 +142,7 @@ func startGuest(ctx context.Context, fail context.CancelCauseFunc, o guestOption
 	defer func() {
 		if err != nil {
 			g.stop()
+			g.free()
 		}
 	}()
 	if g.ram, err = newMemory(o.memory); err != nil {
@@ -169,7 +172,7 @@ func startGuest(ctx context.Context, fail context.CancelCauseFunc, o guestOption
 		"-object", fmt.Sprintf("memory-backend-file,id=ram,size=%d,mem-path=/dev/fd/3,share=on", o.memory),
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
 		"-kernel", o.kernel, "-initrd", o.initramfs,
-		"-append", strings.Join(append([]string{"console=ttyS0", "panic=-1", "rdinit=" + agentPath}, o.cmdline...), " "),
+		"-append", strings.Join(append([]string{"console=ttyS0", "panic=-1", "rdinit=" + initramfs.Agent}, o.cmdline...), " "),
 		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", connect()), "-mon", "chardev=qmp,mode=control",
 		"-chardev", fmt.Sprintf("socket,id=agent,fd=%d", connect()),
 		"-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=" + protocol.Port,
@@ -326,8 +329,13 @@ func (g *guest) stop() {
 	g.stopping = true
 	g.mu.Unlock()
 	if g.process != nil {
-		g.process.Kill()
-		<-g.ended
+		select {
+		case <-g.ended:
+		default:
+			// The group, in case that it is a script which has started QEMU.
+			unix.Kill(-g.process.Pid, unix.SIGKILL)
+			<-g.ended
+		}
 	}
 	if g.qmp != nil {
 		g.qmp.Close()
