@@ -116,6 +116,9 @@ func (p *Proof) Check() error {
 	case p.Memory < need:
 		return fmt.Errorf("memory of %d MiB is too little for what is to be written: want %d MiB", p.Memory/mib, (need+mib-1)/mib)
 	}
+	if len(p.CPUs) == 0 {
+		return errors.New("no number of vCPUs is given")
+	}
 	for _, n := range p.CPUs {
 		if n < 1 || n > 8 {
 			return fmt.Errorf("%d vCPUs: want 1 to 8", n)
