@@ -233,9 +233,11 @@ func TestDrain(t *testing.T) {
 
 func TestUnbind(t *testing.T) {
 	a := tree(t, map[string]string{
-		"sys/bus/virtio/drivers/virtio_blk/unbind":         "",
-		"sys/bus/virtio/drivers/virtio_blk/virtio2/device": "",
-		"sys/bus/virtio/drivers/virtio_net/unbind":         "",
+		"sys/bus/virtio/drivers/virtio_blk/unbind":             "",
+		"sys/bus/virtio/drivers/virtio_blk/virtio2/device":     "",
+		"sys/bus/virtio/drivers/virtio_net/unbind":             "",
+		"sys/bus/virtio/drivers/virtio_console/unbind":         "",
+		"sys/bus/virtio/drivers/virtio_console/virtio1/device": "",
 	})
 	got, err := a.unbind(protocol.UnbindArgs{Driver: "virtio_blk"})
 	if d := cmp.Diff(protocol.UnbindResult{Devices: []string{"virtio2"}}, got); err != nil || d != "" {
