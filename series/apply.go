@@ -115,9 +115,10 @@ func splitMBox(data []byte) [][]byte {
 
 // Apply applies patches one after the other to the files of a tree, which
 // stays as it is, and returns what they change all together, sorted by path.
-// A hunk must stand at the very line that it names, with all of its context;
-// offsets, which git am would take, are refused like fuzz. Mails without a diff,
-// such as cover letters, are passed over, and a new file's mode is not told. The error is an *ApplyError.
+// A hunk must stand with all of its context at the line that it names or, as for
+// git am, at another, if that is the only one; there is no fuzz. Mails without a
+// diff, such as cover letters, are passed over, and a new file's mode is not
+// told. The error is an *ApplyError.
 func Apply(tree *ktree.Tree, mails []Mail) ([]Change, error) {
 	a := applier{tree: tree, files: make(map[string]*Change)}
 	diffs := 0
@@ -225,6 +226,7 @@ func (a *applier) apply(f *gitdiff.File) error {
 	if from != nil {
 		before = from.After
 	}
+	move(f.TextFragments, before)
 	after := bytes.NewBuffer([]byte{})
 	if err := gitdiff.Apply(after, bytes.NewReader(before), f); err != nil {
 		return err
@@ -239,6 +241,51 @@ func (a *applier) apply(f *gitdiff.File) error {
 		to.After = notNil(after.Bytes())
 	}
 	return nil
+}
+
+// move sets the hunks that do not stand at their lines to where they do, if that
+// is a single place behind the hunk before.
+func move(hunks []*gitdiff.TextFragment, src []byte) {
+	lines := slices.Collect(bytes.Lines(src))
+	stands := func(want []gitdiff.Line, at int64) bool {
+		if at < 0 || at+int64(len(want)) > int64(len(lines)) {
+			return false
+		}
+		for i, w := range want {
+			if w.Line != string(lines[at+int64(i)]) {
+				return false
+			}
+		}
+		return true
+	}
+	var end, shift int64 // of the hunk before: the line behind it, and by how far it was moved
+	for _, h := range hunks {
+		var old []gitdiff.Line
+		for _, l := range h.Lines {
+			if l.Old() {
+				old = append(old, l)
+			}
+		}
+		if len(old) == 0 {
+			return
+		}
+		at := h.OldPosition - 1
+		if shift != 0 || !stands(old, at) {
+			var found []int64
+			for i := end; i < int64(len(lines)) && len(found) < 2; i++ {
+				if stands(old, i) {
+					found = append(found, i)
+				}
+			}
+			if len(found) != 1 {
+				return // to be refused at its line
+			}
+			at = found[0]
+		}
+		shift = at - (h.OldPosition - 1)
+		h.OldPosition, h.NewPosition = h.OldPosition+shift, h.NewPosition+shift
+		end = at + int64(len(old))
+	}
 }
 
 // Changes returns what the patches change all together, sorted by path.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/bluekeyes/go-gitdiff/gitdiff"
 	"github.com/google/go-cmp/cmp"
 
 	"patchgen/ktree"
@@ -54,6 +55,8 @@ func TestApply(t *testing.T) {
 	}{
 		{"two on a file", letter + "\n" + from + changeF + "\n" + from + again, []Change{
 			{Path: "f", Before: []byte(oneTo9), After: []byte("1\n2\n3\n4\n5\nnewer\n6\n7\n8\n9\n")}}},
+		{"moved", from + strings.ReplaceAll(changeF, "@@ -4,3 +4,4 @@", "@@ -1,3 +1,4 @@"), []Change{
+			{Path: "f", Before: []byte(oneTo9), After: []byte("1\n2\n3\n4\n5\nnew\n6\n7\n8\n9\n")}}},
 		{"new", from + add, []Change{{Path: "d/new.sh", After: []byte("a\n")}}},
 		{"delete", from + remove, []Change{{Path: "kernel/x", Before: []byte("x\n")}}},
 		{"rename", from + rename, []Change{{Path: "kernel/x", Before: []byte("x\n")}, {Path: "kernel/y", After: []byte("x\n")}}},
@@ -82,7 +85,6 @@ func TestApply(t *testing.T) {
 func TestApplyErrors(t *testing.T) {
 	tree := applyTree(t)
 	for _, test := range []struct{ name, patch, want string }{
-		{"offset", strings.ReplaceAll(changeF, "@@ -4,3 +4,4 @@", "@@ -3,3 +3,4 @@"), "patch 1: f: hunk 1: the tree does not have its lines at line 3"},
 		{"context", strings.ReplaceAll(changeF, " 6\n", " six\n"), "patch 1: f: hunk 1: the tree does not have its lines at line 4"},
 		{"no file", strings.ReplaceAll(changeF, "/f", "/gone"), "patch 1: gone: the tree has no file gone"},
 		{"there already", strings.ReplaceAll(add, "d/new.sh", "kernel/x"), "patch 1: kernel/x: the tree has a file kernel/x already"},
@@ -159,4 +161,26 @@ func FuzzApply(f *testing.F) {
 		}
 		Symbols(changes)
 	})
+}
+
+func TestMove(t *testing.T) {
+	const hunks = "@@ -2,2 +2,3 @@\n a\n+new\n b\n@@ -5,2 +6,3 @@\n a\n+new\n b\n"
+	for _, test := range []struct{ src, want string }{
+		{"x\na\nb\nx\na\nb\n", "x\na\nnew\nb\nx\na\nnew\nb\n"},
+		{"a\nb\nx\na\nb\n", ""},                                      // the first stands at two places
+		{"x\na\nb\nx\nx\na\nb\n", "x\na\nnew\nb\nx\nx\na\nnew\nb\n"}, // the second is one line further down
+		{"x\na\nb\nx\nx\na\nb\na\nb\n", ""},
+		{"x\na\nb\nx\na\n", ""},
+	} {
+		files, _, err := gitdiff.Parse(strings.NewReader("diff --git a/f b/f\n--- a/f\n+++ b/f\n" + hunks))
+		if err != nil {
+			t.Fatal(err)
+		}
+		move(files[0].TextFragments, []byte(test.src))
+		var got strings.Builder
+		err = gitdiff.Apply(&got, strings.NewReader(test.src), files[0])
+		if (err == nil) != (test.want != "") || err == nil && got.String() != test.want {
+			t.Errorf("%q: got %q, %v; want %q", test.src, got.String(), err, test.want)
+		}
+	}
 }

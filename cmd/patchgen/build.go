@@ -34,8 +34,8 @@ tests among them. The tree is copied to the cache and compiled there, and what
 was compiled once from the same is taken from the cache.
 
 --patches is a folder of *.patch files or an mbox file, as written by patchgen
-emit or git format-patch. Its hunks must stand at the lines that they name; what
-git am would move by an offset is refused (exit code 3).
+emit or git format-patch. As for git am, a hunk may stand at another line than
+the one it names; here only if that is the only place for it.
 
 Examples:
     $ patchgen build -o kernels
@@ -48,9 +48,9 @@ Flags:
 `
 
 type buildFlags struct {
-	tree, patches, output  string
-	config                 []string
-	force, refresh, asJSON bool
+	tree, patches, variant, output string
+	config                         []string
+	force, refresh, asJSON         bool
 }
 
 func build(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -61,6 +61,7 @@ func build(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set.StringVar(&f.tree, "tree", "", "kernel `TREE`: folder, clone, PATH@REVISION, .tar.xz or debian:X.Y")
 	set.BoolVar(&f.refresh, "refresh", false, "ask for a newer point release of a debian: tree")
 	set.StringVar(&f.patches, "patches", "", "`PATH` of patches (default: the series that emit writes)")
+	set.StringVar(&f.variant, "variant", "full", "`VARIANT` of that series")
 	set.StringVarP(&f.output, "output-directory", "o", "", "copy the kernels and their configurations to `DIR`")
 	set.StringArrayVar(&f.config, "config", nil, "`FILE` with CONFIG_NAME=value lines that are wanted, too; again for more")
 	set.BoolVar(&f.force, "force", false, "overwrite files that patchgen did not write")
@@ -95,7 +96,7 @@ func build(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer tree.Close()
-	changes, err := changesFor(tree, f.patches)
+	changes, err := changesFor(tree, f.patches, f.variant)
 	if err != nil {
 		return err
 	}
@@ -146,8 +147,8 @@ func readFragments(files []string) (kconfig.Config, error) {
 }
 
 // changesFor returns what the patches at a path change in the tree, or for ""
-// what the series does that emit writes.
-func changesFor(tree *ktree.Tree, patches string) ([]series.Change, error) {
+// what the variant of the series does that emit writes.
+func changesFor(tree *ktree.Tree, patches, variant string) ([]series.Change, error) {
 	if patches != "" {
 		mails, err := series.ReadPatches(patches)
 		if err != nil {
@@ -159,7 +160,10 @@ func changesFor(tree *ktree.Tree, patches string) ([]series.Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := series.Render(tree, set, "full", series.RenderOptions{Tool: "patchgen " + version, Call: "--series dma-mark-dirty --variant full"})
+	if _, err := set.Variant(variant); err != nil {
+		return nil, &usageError{err: err}
+	}
+	s, err := series.Render(tree, set, variant, series.RenderOptions{Tool: "patchgen " + version, Call: "--series dma-mark-dirty --variant " + variant})
 	if err != nil {
 		return nil, err
 	}
