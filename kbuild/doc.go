@@ -1,2 +1,3 @@
-// Package kbuild configures and compiles kernels, repeatably.
+// Package kbuild configures and compiles kernels, repeatably, and keeps what it
+// compiled.
 package kbuild
