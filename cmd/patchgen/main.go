@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"patchgen/edit"
@@ -57,6 +58,8 @@ Exit codes:
     6  the guest crashed
     7  time ran out
     8  the surroundings are unfit: a program or the network is missing
+
+In GitHub Actions an error is an annotation of the run, too.
 `
 
 // Exit codes, as the usage text documents them.
@@ -131,8 +134,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if hint != "" {
 		fmt.Fprintf(stderr, "patchgen: hint: %s\n", hint)
 	}
+	if os.Getenv("GITHUB_ACTIONS") == "true" {
+		fmt.Fprintf(stderr, "::error title=patchgen::%s\n", escape.Replace(fmt.Sprint(err, "\n", hint)))
+	}
 	return code
 }
+
+// escape makes a text one line of a workflow command of GitHub Actions.
+var escape = strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
 
 // explain tells the exit code of an error, and what to do about it.
 func explain(err error) (code int, hint string) {

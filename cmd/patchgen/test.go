@@ -52,7 +52,8 @@ Flags:
 `
 
 type testFlags struct {
-	tree, patches, qemu, accel      string
+	tree, patches, variant          string
+	qemu, accel                     string
 	memory, written                 size
 	cpus                            []int
 	packets                         int
@@ -97,6 +98,7 @@ func test(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set.StringVar(&f.tree, "tree", "", "kernel `TREE`: folder, clone, PATH@REVISION, .tar.xz or debian:X.Y")
 	set.BoolVar(&f.refresh, "refresh", false, "ask for a newer point release of a debian: tree")
 	set.StringVar(&f.patches, "patches", "", "`PATH` of patches (default: the series that emit writes)")
+	set.StringVar(&f.variant, "variant", "full", "`VARIANT` of that series")
 	set.StringArrayVar(&f.config, "config", nil, "`FILE` with CONFIG_NAME=value lines that are wanted, too; again for more")
 	set.StringVar(&f.qemu, "qemu", "qemu-system-x86_64", "`PROGRAM` to run")
 	set.StringVar(&f.accel, "accel", "auto", "`NAME`: kvm, tcg, or auto, which is kvm if this kernel boots on it")
@@ -164,7 +166,7 @@ func (f *testFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer tree.Close()
-	changes, err := changesFor(tree, f.patches)
+	changes, err := changesFor(tree, f.patches, f.variant)
 	if err != nil {
 		return err
 	}
