@@ -281,6 +281,10 @@ func (g *guest) start(path string, args []string, files []*os.File) error {
 		return &QEMUError{What: "start " + path, Err: err}
 	}
 	g.process = cmd.Process
+	// An assertion of QEMU's must not leave the guest's memory on the disk.
+	if err := unix.Prlimit(g.process.Pid, unix.RLIMIT_CORE, &unix.Rlimit{}, nil); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("prlimit: %w", err)
+	}
 	return nil
 }
 

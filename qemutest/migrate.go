@@ -3,6 +3,7 @@ package qemutest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -102,7 +103,7 @@ func (w *watch) wait(ctx context.Context, what string, done func(status string, 
 	}
 }
 
-var errFailed = fmt.Errorf("migration failed")
+var errFailed = errors.New("migration failed")
 
 // A migration is one from source to destination.
 type migration struct {
@@ -165,6 +166,31 @@ func (m *migration) begin(ctx context.Context) error {
 func (m *migration) switched() bool {
 	status, _ := m.from.now()
 	return status == statusSwitchover
+}
+
+// errEarly says that a run is invalid.
+var errEarly = errors.New("the migration switched over too early")
+
+// held returns a context that ends with errEarly when QEMU stops the source to
+// switch over: nothing in it would answer any more. release frees it.
+func (m *migration) held(ctx context.Context) (_ context.Context, release func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		for {
+			m.from.mu.Lock()
+			status, changed := m.from.status, m.from.changed
+			m.from.mu.Unlock()
+			if status == statusSwitchover {
+				cancel(errEarly)
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return ctx, func() { cancel(nil) }
 }
 
 // finish lets the migration go on to its end. Both guests are stopped then.

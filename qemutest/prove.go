@@ -89,9 +89,6 @@ func (e *InvalidError) Error() string {
 	return fmt.Sprintf("the migration switched over before the work was done, %d times: this machine is too busy, or QEMU's dirty log misses what the guest's CPU writes", e.Times)
 }
 
-// errEarly says that a run is invalid.
-var errEarly = errors.New("the migration switched over too early")
-
 func count(n int, unit string) string {
 	if n == 1 {
 		return "1 " + unit
@@ -298,26 +295,20 @@ func (t *trial) migrate(ctx context.Context) (Outcome, error) {
 	if err := t.moved.begin(ctx); err != nil {
 		return r, err
 	}
-	if t.moved.switched() && t.run.Device != None {
-		return r, errEarly
-	}
 	if err := t.logged(ctx); err != nil {
 		return r, err
 	}
-	if !t.moved.switched() {
-		if err := t.work(ctx, &r); err != nil {
-			if t.moved.switched() {
-				// The guest is stopped and cannot answer.
-				return r, errEarly
-			}
-			return r, err
-		}
-	}
+	held, release := t.moved.held(ctx)
+	err = t.work(held, &r)
+	release()
 	// Where the dirty log is unsound, a migration that switched over early is
 	// what shows it: the calibration goes on.
 	early := t.moved.switched()
 	if early && t.run.Device != None {
 		return r, errEarly
+	}
+	if err != nil && !early {
+		return r, err
 	}
 	if err := t.moved.finish(ctx); err != nil {
 		return r, err

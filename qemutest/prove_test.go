@@ -153,7 +153,7 @@ func TestCount(t *testing.T) {
 	var o Outcome
 	tr.count(&o, []int64{1, 3, 4, 9})
 	want := Outcome{
-		Written: 3, Missed: 2, Others: []int64{9},
+		Written: 3, Missed: 2, Others: []uint64{9 * 4096},
 		Drivers: []Driver{{"virtio_blk", 2, 1}, {"virtio_net", 1, 1}},
 		Lost: []Page{
 			{GPA: 4096, Driver: "virtio_blk", What: "data", Source: 4096, AtMS: 1},
@@ -190,6 +190,22 @@ func TestWatch(t *testing.T) {
 	cancel(&CrashError{"source", Panicked, "why"})
 	if err := newWatch().wait(ctx, "end", func(string, int64) bool { return false }); !errors.As(err, new(*CrashError)) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestHeld: what waits for a guest in the warm-up is told when the guest is stopped.
+func TestHeld(t *testing.T) {
+	m := migration{from: newWatch()}
+	ctx, release := m.held(t.Context())
+	defer release()
+	m.from.event(qmp.Event{Name: "MIGRATION", Data: []byte(`{"status": "active"}`)})
+	if ctx.Err() != nil || m.switched() {
+		t.Error("ended too soon")
+	}
+	m.from.event(qmp.Event{Name: "MIGRATION", Data: []byte(`{"status": "pre-switchover"}`)})
+	<-ctx.Done()
+	if context.Cause(ctx) != errEarly || !m.switched() {
+		t.Error(context.Cause(ctx))
 	}
 }
 

@@ -36,7 +36,7 @@ type Outcome struct {
 
 	Drivers  []Driver          `json:"drivers,omitempty"`
 	Guest    Guest             `json:"guest"`
-	Others   []int64           `json:"others,omitempty"` // numbers of pages that differ and that no device wrote, the first 256
+	Others   []uint64          `json:"others,omitempty"` // addresses of pages that differ and that no device wrote, the first 256
 	Lost     []Page            `json:"missed_pages,omitempty"`
 	Counters map[string]uint64 `json:"counters,omitempty"` // of the kernel's dma_page_dirtying
 	Invalid  int               `json:"invalid"`            // tries that switched over too early
@@ -153,7 +153,7 @@ func (t *trial) count(r *Outcome, differing []int64) {
 		case !ok:
 			r.others++
 			if len(r.Others) < maxListed {
-				r.Others = append(r.Others, page)
+				r.Others = append(r.Others, t.moved.source.ram.gpa(page*pageSize))
 			}
 		case s.Kind != vhostuser.Ring:
 			r.Missed++
