@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -143,7 +144,7 @@ func (f *testFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	}
 	// What can be wrong is said before an hour of work.
 	if err := proof.Check(); err != nil {
-		return &usageError{err: err}
+		return &usageError{err, `see "patchgen test --help"`}
 	}
 	var err error
 	if proof.QEMU, err = exec.LookPath(f.qemu); err != nil {
@@ -157,6 +158,18 @@ func (f *testFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	files := series.WriteOptions{Force: f.force, Ledger: filepath.Join(cache, "written")}
+	for _, file := range []string{f.jsonFile, f.ktap, f.junit} {
+		if file == "" {
+			continue
+		}
+		if err := notWritten(file, series.CheckFile(file, files)); err != nil {
+			return err
+		}
+	}
+	if st, err := os.Stat(f.consoles); err == nil && !st.IsDir() {
+		return usagef("--consoles %s: that is no folder", f.consoles)
+	}
 	report := newReporter(stderr)
 	tree, err := ktree.Open(ctx, f.tree, ktree.Options{Cache: cache, Progress: report, Refresh: f.refresh})
 	if errors.Is(err, fs.ErrNotExist) {
@@ -168,6 +181,9 @@ func (f *testFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	defer tree.Close()
 	changes, err := changesFor(tree, f.patches, f.variant)
 	if err != nil {
+		return err
+	}
+	if err := kbuild.Need(ctx); err != nil {
 		return err
 	}
 	if proof.Initramfs, err = initramfs.Build(ctx, initramfs.Options{Cache: filepath.Join(cache, "initramfs"), Progress: report}); err != nil {
@@ -199,7 +215,7 @@ func (f *testFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := f.write(cache, result); err != nil {
+	if err := f.write(files, result); err != nil {
 		return err
 	}
 	return verdict(stdout, result)
@@ -227,7 +243,7 @@ func (t *runTable) row(o qemutest.Outcome) {
 }
 
 // write writes the files that were asked for.
-func (f *testFlags) write(cache string, r *qemutest.Report) error {
+func (f *testFlags) write(o series.WriteOptions, r *qemutest.Report) error {
 	for _, out := range []struct {
 		name  string
 		write func(io.Writer) error
@@ -247,16 +263,22 @@ func (f *testFlags) write(cache string, r *qemutest.Report) error {
 		if err := out.write(&b); err != nil {
 			return err
 		}
-		file := []series.Mail{{Name: filepath.Base(out.name), Data: []byte(b.String())}}
-		err := series.Write(filepath.Dir(out.name), file, series.WriteOptions{Force: f.force, Ledger: filepath.Join(cache, "written")})
-		if e := (*fs.PathError)(nil); errors.As(err, &e) {
-			return &usageError{fmt.Errorf("write %s: %w", out.name, err), "choose another file"}
-		}
-		if err != nil {
+		if err := notWritten(out.name, series.WriteFile(out.name, []byte(b.String()), o)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// notWritten returns the error of writing a result with what to do about it.
+func notWritten(file string, err error) error {
+	if occupied := (*series.OccupiedError)(nil); errors.As(err, &occupied) {
+		return &usageError{fmt.Errorf("%s is there already, and not as patchgen wrote it", file), "choose another file, or say --force to overwrite"}
+	}
+	if path := (*fs.PathError)(nil); errors.As(err, &path) {
+		return &usageError{fmt.Errorf("write %s: %w", file, path.Err), "choose another file, in a folder that is there"}
+	}
+	return err
 }
 
 // maxPages is how many lost pages are printed.
