@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // Interactive boots a kernel with its console on this process's terminal, and
@@ -23,6 +24,8 @@ func Interactive(ctx context.Context, qemu, accel, kernel, initramfs, init strin
 		"-append", strings.Join(append([]string{"console=ttyS0", "panic=-1", "rdinit=" + init}, cmdline...), " "),
 	)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	// Asked to end, QEMU gives the terminal its settings back.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	err := run(cmd)
 	if errors.Is(err, exec.ErrNotFound) {
 		return &MissingQEMUError{err}
