@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/term"
@@ -16,9 +17,11 @@ const (
 	plainEvery = 10 * time.Second
 )
 
+var _ progress.Reporter = (*reporter)(nil)
+
 // newReporter shows progress on w: one live line if that is a terminal, else
 // plain lines, one every few seconds.
-func newReporter(w io.Writer) progress.Reporter {
+func newReporter(w io.Writer) *reporter {
 	r := &reporter{w: w, every: plainEvery, now: time.Now}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		r.live, r.every = true, liveEvery
@@ -62,10 +65,15 @@ func (r *reporter) Step(done int64) {
 	}
 }
 
-func (r *reporter) End() {
+// clear takes the live line away, for something else to be printed.
+func (r *reporter) clear() {
 	if r.live && r.said {
 		fmt.Fprint(r.w, "\r\x1b[K")
 	}
+}
+
+func (r *reporter) End() {
+	r.clear()
 	if r.said {
 		fmt.Fprintf(r.w, "%s: done in %s\n", r.name, r.now().Sub(r.start).Round(time.Second))
 	}
@@ -73,12 +81,13 @@ func (r *reporter) End() {
 
 // line is the state of the stage: counts and an estimate, as far as known.
 func (r *reporter) line(now time.Time) string {
-	s := r.name + "  " + r.count(r.done)
+	s := r.name + "  "
 	if r.total <= 0 {
-		return s + "  " + now.Sub(r.start).Round(time.Second).String()
+		return s + r.count(r.done) + "  " + now.Sub(r.start).Round(time.Second).String()
 	}
 	done := min(max(r.done, 0), r.total)
-	s += fmt.Sprintf(" of %s  %d%%", r.count(r.total), 100*done/r.total)
+	number, _, _ := strings.Cut(r.count(r.done), " ")
+	s += fmt.Sprintf("%s of %s  %d%%", number, r.count(r.total), 100*done/r.total)
 	if done > 0 {
 		spent := now.Sub(r.start)
 		left := time.Duration(float64(spent) / float64(done) * float64(r.total-done))

@@ -210,7 +210,10 @@ func (f *testFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	}
 	proof.Progress = report
 	table := &runTable{w: stdout}
-	proof.Done = table.row
+	proof.Done = func(o qemutest.Outcome) {
+		report.clear()
+		table.row(o)
+	}
 	result, err := proof.Prove(ctx)
 	if err != nil {
 		return err
