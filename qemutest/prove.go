@@ -103,13 +103,13 @@ func (p *Proof) Check() error {
 	need := p.Written + 2*int64(p.Packets)*pageSize + 96*mib
 	switch {
 	case p.Memory < 128*mib || p.Memory%(2*mib) != 0:
-		return fmt.Errorf("memory of %d bytes: want an even number of MiB, at least 128", p.Memory)
+		return fmt.Errorf("memory of %d MiB: want an even number of MiB, at least 128", p.Memory/mib)
 	case p.Written < pageSize || p.Written%pageSize != 0:
 		return fmt.Errorf("%d bytes to write: want whole pages of %d bytes", p.Written, pageSize)
 	case p.Packets < 0:
-		return fmt.Errorf("%d packets", p.Packets)
+		return fmt.Errorf("%d packets: want none or more", p.Packets)
 	case p.Limit <= 0:
-		return fmt.Errorf("a limit of %v", p.Limit)
+		return fmt.Errorf("a limit of %v: want a time in which something can be done, such as 1m", p.Limit)
 	case p.Memory < need:
 		return fmt.Errorf("memory of %d MiB is too little for what is to be written: want %d MiB", p.Memory/mib, (need+mib-1)/mib)
 	}
