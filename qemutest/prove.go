@@ -142,10 +142,10 @@ func (p *Proof) Prove(ctx context.Context) (*Report, error) {
 				return nil, err
 			}
 			report.add(o)
-			progress.Step(int64(len(report.Runs)))
 			if p.Done != nil {
 				p.Done(o)
 			}
+			progress.Step(int64(len(report.Runs)))
 			if o.Verdict == Unfit {
 				return report, nil
 			}

@@ -65,10 +65,14 @@ func (r *reporter) Step(done int64) {
 	}
 }
 
-// clear takes the live line away, for something else to be printed.
+// clear takes the live line away, for something else to be printed. The next
+// Step brings it back.
 func (r *reporter) clear() {
-	if r.live && r.said {
-		fmt.Fprint(r.w, "\r\x1b[K")
+	if r.live {
+		if r.said {
+			fmt.Fprint(r.w, "\r\x1b[K")
+		}
+		r.last = time.Time{}
 	}
 }
 
