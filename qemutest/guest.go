@@ -73,21 +73,36 @@ type guest struct {
 	stopping bool
 }
 
-// pair returns the two ends of a connection: ours, and the file for QEMU.
-func pair() (*net.UnixConn, *os.File, error) {
+// inherited are the files that QEMU gets besides the standard ones.
+type inherited []*os.File
+
+// add returns the number of the descriptor in QEMU.
+func (in *inherited) add(f *os.File) int {
+	*in = append(*in, f)
+	return 2 + len(*in) // exec.Cmd.ExtraFiles begins at 3
+}
+
+// connect makes a connection and returns our end of it, and the number of the
+// descriptor in QEMU.
+func (in *inherited) connect() (*net.UnixConn, int, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, nil, fmt.Errorf("socketpair: %w", err)
+		return nil, -1, fmt.Errorf("socketpair: %w", err)
 	}
-	theirs := os.NewFile(uintptr(fds[1]), "socket")
+	number := in.add(os.NewFile(uintptr(fds[1]), "socket"))
 	f := os.NewFile(uintptr(fds[0]), "socket")
 	defer f.Close()
 	c, err := net.FileConn(f)
 	if err != nil {
-		theirs.Close()
-		return nil, nil, err
+		return nil, -1, err
 	}
-	return c.(*net.UnixConn), theirs, nil
+	return c.(*net.UnixConn), number, nil
+}
+
+func (in inherited) close() {
+	for _, f := range in {
+		f.Close()
+	}
 }
 
 // A listener is a socket with a name that is no file's. It is for the network
@@ -139,7 +154,10 @@ func (l *listener) accept(ctx context.Context, group int) (*net.UnixConn, error)
 // the guest.
 func startGuest(ctx context.Context, fail context.CancelCauseFunc, o guestOptions) (_ *guest, err error) {
 	g := &guest{name: o.name, limit: o.limit, fail: fail, ended: make(chan struct{})}
+	g.console = &console{tail: tail{max: maxConsole}, broken: g.crashed}
+	var files inherited
 	defer func() {
+		files.close()
 		if err != nil {
 			g.stop()
 			g.free()
@@ -148,92 +166,97 @@ func startGuest(ctx context.Context, fail context.CancelCauseFunc, o guestOption
 	if g.ram, err = newMemory(o.memory); err != nil {
 		return nil, err
 	}
-	g.console = &console{tail: tail{max: maxConsole}, broken: g.crashed}
-
-	// Descriptors 0 to 2 are the standard ones: ExtraFiles begins at 3.
-	files := []*os.File{g.ram.file}
-	var own []*net.UnixConn
-	connect := func() int {
-		if err != nil {
-			return -1
-		}
-		var ours *net.UnixConn
-		var theirs *os.File
-		if ours, theirs, err = pair(); err != nil {
-			return -1
-		}
-		own, files = append(own, ours), append(files, theirs)
-		return 2 + len(files)
+	ram, err := unix.FcntlInt(g.ram.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("fcntl: %w", err)
 	}
-	args := []string{
-		"-name", "patchgen-" + o.name, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-machine", "q35,memory-backend=ram", "-accel", o.accel, "-cpu", "max",
-		"-smp", strconv.Itoa(o.cpus), "-m", fmt.Sprintf("%dM", o.memory>>20),
-		"-object", fmt.Sprintf("memory-backend-file,id=ram,size=%d,mem-path=/dev/fd/3,share=on", o.memory),
-		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
-		"-kernel", o.kernel, "-initrd", o.initramfs,
-		"-append", strings.Join(append([]string{"console=ttyS0", "panic=-1", "rdinit=" + initramfs.Agent}, o.cmdline...), " "),
-		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", connect()), "-mon", "chardev=qmp,mode=control",
-		"-chardev", fmt.Sprintf("socket,id=agent,fd=%d", connect()),
-		"-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=" + protocol.Port,
-	}
-	var card *listener
-	if o.disk != nil {
-		args = append(args, "-chardev", fmt.Sprintf("socket,id=disk,fd=%d", connect()))
-		if err == nil {
-			card, err = listen()
-		}
-		if err == nil {
-			defer card.Close()
-			args = append(args, "-chardev", fmt.Sprintf("socket,id=card,path=%s,abstract=on", card.name))
-			args = append(args, deviceArgs...)
-		}
-	}
-	if o.incoming {
-		args = append(args, "-incoming", "defer", "-S")
+	w := wires{ram: files.add(os.NewFile(uintptr(ram), "guest memory"))}
+	var monitor *net.UnixConn
+	if monitor, w.qmp, err = files.connect(); err != nil {
+		return nil, err
 	}
 	defer func() {
-		for _, f := range files[1:] {
-			f.Close()
+		if g.qmp == nil {
+			monitor.Close()
 		}
 	}()
-	if err != nil {
-		for _, c := range own {
-			c.Close()
-		}
+	if g.agentConn, w.agent, err = files.connect(); err != nil {
 		return nil, err
 	}
-	g.agentConn, g.agent = own[1], protocol.NewClient(own[1])
-	limited, cancel := context.WithTimeoutCause(ctx, qemuLimit, &TimeError{"greeting from the " + g.name + "'s QEMU", qemuLimit})
-	defer cancel()
-	kind := func(device string) vhostuser.Options {
-		return vhostuser.Options{Logging: o.logging, Broken: func(err *vhostuser.GuestError) { fail(&DeviceError{g.name, device, err}) }}
+	g.agent = protocol.NewClient(g.agentConn)
+
+	device := func(name string) vhostuser.Options {
+		return vhostuser.Options{Logging: o.logging, Broken: func(err *vhostuser.GuestError) { fail(&DeviceError{g.name, name, err}) }}
 	}
 	g.begun = time.Now()
+	var card *listener
 	if o.disk != nil {
-		g.disk = vhostuser.NewDisk(own[2], *o.disk, kind("disk"))
+		var conn *net.UnixConn
+		if conn, w.disk, err = files.connect(); err != nil {
+			return nil, err
+		}
+		g.disk = vhostuser.NewDisk(conn, *o.disk, device("disk"))
 		g.serve(ctx, "disk", g.disk)
+		if card, err = listen(); err != nil {
+			return nil, err
+		}
+		defer card.Close()
+		w.card = card.name
 	}
-	if err := g.start(o.qemu, args, files); err != nil {
-		own[0].Close()
+	if err := g.start(o.qemu, o.args(w), files); err != nil {
 		return nil, err
 	}
+	limited, cancel := context.WithTimeoutCause(ctx, qemuLimit, &TimeError{"greeting from the " + g.name + "'s QEMU", qemuLimit})
+	defer cancel()
 	if o.disk != nil {
 		conn, err := card.accept(limited, g.process.Pid)
 		if err != nil {
-			own[0].Close()
 			return nil, g.told(limited, err)
 		}
-		g.card = vhostuser.NewCard(conn, kind("card"))
+		g.card = vhostuser.NewCard(conn, device("card"))
 		g.serve(ctx, "card", g.card.Backend)
 	}
-	if g.qmp, err = qmp.New(limited, own[0], o.events); err != nil {
+	if g.qmp, err = qmp.New(limited, monitor, o.events); err != nil {
 		return nil, g.told(limited, err)
 	}
 	g.mu.Lock()
 	g.greeted = true
 	g.mu.Unlock()
 	return g, nil
+}
+
+// wires are what QEMU is connected by: numbers of descriptors, and the name of
+// the card's socket.
+type wires struct {
+	ram, qmp, agent, disk int
+	card                  string
+}
+
+// args are QEMU's arguments.
+func (o *guestOptions) args(w wires) []string {
+	args := []string{
+		"-name", "patchgen-" + o.name, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-machine", "q35,memory-backend=ram", "-accel", o.accel, "-cpu", "max",
+		"-smp", strconv.Itoa(o.cpus), "-m", fmt.Sprintf("%dM", o.memory>>20),
+		"-object", fmt.Sprintf("memory-backend-file,id=ram,size=%d,mem-path=/dev/fd/%d,share=on", o.memory, w.ram),
+		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
+		"-kernel", o.kernel, "-initrd", o.initramfs,
+		"-append", strings.Join(append([]string{"console=ttyS0", "panic=-1", "rdinit=" + initramfs.Agent}, o.cmdline...), " "),
+		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", w.qmp), "-mon", "chardev=qmp,mode=control",
+		"-chardev", fmt.Sprintf("socket,id=agent,fd=%d", w.agent),
+		"-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=" + protocol.Port,
+	}
+	if o.disk != nil {
+		args = append(args,
+			"-chardev", fmt.Sprintf("socket,id=disk,fd=%d", w.disk),
+			"-chardev", fmt.Sprintf("socket,id=card,path=%s,abstract=on", w.card),
+		)
+		args = append(args, deviceArgs...)
+	}
+	if o.incoming {
+		args = append(args, "-incoming", "defer", "-S")
+	}
+	return args
 }
 
 // deviceArgs are the two devices that patchgen itself is. Without

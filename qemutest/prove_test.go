@@ -23,13 +23,13 @@ func TestCheck(t *testing.T) {
 		t.Error(err)
 	}
 	for want, change := range map[string]func(*Proof){
-		"memory of 67108864 bytes: want an even number of MiB, at least 128":      func(p *Proof) { p.Memory = 64 << 20 },
-		"memory of 269484032 bytes: want an even number of MiB, at least 128":     func(p *Proof) { p.Memory = 257 << 20 },
+		"memory of 64 MiB: want an even number of MiB, at least 128":              func(p *Proof) { p.Memory = 64 << 20 },
+		"memory of 257 MiB: want an even number of MiB, at least 128":             func(p *Proof) { p.Memory = 257 << 20 },
 		"memory of 256 MiB is too little for what is to be written: want 360 MiB": func(p *Proof) { p.Written = 256 << 20 },
 		"5000 bytes to write: want whole pages of 4096 bytes":                     func(p *Proof) { p.Written = 5000 },
-		"-1 packets":                  func(p *Proof) { p.Packets = -1 },
-		"0 vCPUs: want 1 to 8":        func(p *Proof) { p.CPUs = []int{0} },
-		"no number of vCPUs is given": func(p *Proof) { p.CPUs = nil },
+		"-1 packets: want none or more":                                           func(p *Proof) { p.Packets = -1 },
+		"0 vCPUs: want 1 to 8":                                                    func(p *Proof) { p.CPUs = []int{0} },
+		"no number of vCPUs is given":                                             func(p *Proof) { p.CPUs = nil },
 	} {
 		p := good
 		change(&p)
