@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Runs patchgen's tests, and installs what they need.
 #
-#   ./test.sh         all: every patch for each reference tree compiled and booted
-#   ./test.sh ci      the same, but only the kernels for 6.12 booted
+#   ./test.sh         all: every patch for each reference tree compiled and booted,
+#                     the proof by live migrations on each, and again 20 times
+#   ./test.sh ci      the same, but booted and proved on 6.12 alone, and once
 #   ./test.sh quick   no kernel trees
 set -uo pipefail
 cd "$(dirname "$0")" || exit
@@ -16,7 +17,7 @@ all | ci | quick) ;;
 	;;
 esac
 
-packages=(git)
+packages=(git shellcheck)
 if [ "$mode" != quick ]; then
 	packages+=(gcc make flex bison bc perl python3 xz-utils libelf-dev sparse qemu-system-x86 ccache universal-ctags)
 fi
@@ -40,13 +41,17 @@ formatted() {
 	local files
 	files=$(gofmt -l .) || return
 	if [ -n "$files" ]; then
-		echo "run gofmt -w on:" $files
+		echo "run gofmt -w on: ${files//$'\n'/ }"
 		return 1
 	fi
 }
 
 staticcheck() {
 	go run honnef.co/go/tools/cmd/staticcheck@v0.7.0 "$@" ./...
+}
+
+actionlint() {
+	go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 }
 
 # Packages other than kerneltest that have tests behind the tag.
@@ -62,6 +67,8 @@ step packages ./install.sh "${packages[@]}"
 [ ${#failed[@]} = 0 ] || exit 1
 
 step gofmt formatted
+step shellcheck shellcheck install.sh test.sh .ci/run
+step actionlint actionlint
 step "go mod tidy" go mod tidy -diff
 step "go vet" go vet ./...
 step "go vet -tags kernel" go vet -tags kernel ./...
@@ -73,22 +80,45 @@ kernel() {
 	go test -tags kernel -count=1 -v -timeout 6h ./kerneltest "$@"
 }
 
-# Opens the reference trees, and runs on them what other packages have behind the tag.
+# Builds the kernel that other packages boot, opens the reference trees, and
+# runs what those packages have behind the tag.
 with_trees() {
-	kernel -fetch -trees debian:6.1,debian:6.12,debian:7.3 | tee "$scratch/trees" || return
-	PATCHGEN_TREES=$(sed -n 's/^PATCHGEN_TREES=//p' "$scratch/trees") go test -tags kernel -count=1 -timeout 1h $(tagged)
+	local kernels packages
+	kernels=$(go run ./cmd/patchgen build --tree debian:6.12) || return
+	kernel -fetch | tee "$scratch/trees" || return
+	readarray -t packages < <(tagged)
+	PATCHGEN_KERNEL=$(tail -n 1 <<<"$kernels") \
+		PATCHGEN_TREES=$(sed -n 's/^PATCHGEN_TREES=//p' "$scratch/trees") \
+		go test -tags kernel -count=1 -timeout 1h "${packages[@]}"
+}
+
+# Whether apt has a QEMU that is unsound, for the test that this is seen.
+has_old_qemu() {
+	apt-cache madison qemu-system-x86 | awk '{print $3}' | while read -r version; do
+		dpkg --compare-versions "$version" lt 1:9 && echo "$version"
+	done | grep -q .
 }
 
 if [ "$mode" != quick ]; then
 	scratch=$(mktemp -d)
 	trap 'rm -r "$scratch"' EXIT
 	step "go test -tags kernel" with_trees
+	# What runs patchgen test, and what else there is.
+	migrations='TestProof|TestFaultySeries|TestEnds|TestOldQEMU|TestRepeat|TestMemory|TestShell'
 fi
 case $mode in
-all) step "kernels" kernel -trees debian:6.1,debian:6.12,debian:7.3 ;;
+all)
+	step "kernels" kernel -skip "$migrations"
+	for tree in $(go run ./cmd/patchgen trees | awk 'NR > 1 {print $1}'); do
+		step "proof on $tree" kernel -run TestProof -proof-tree "$tree"
+	done
+	has_old_qemu && old=() || old=(-old-qemu none)
+	step "proof in all its ways" kernel -run "$migrations" -skip TestProof -repeat 20 "${old[@]}"
+	;;
 ci)
-	step "6.12" kernel -trees debian:6.12
+	step "6.12" kernel -skip "$migrations|TestKernels" -trees debian:6.12
 	step "6.1 and 7.3, not booted" kernel -run 'TestSeries|TestPatches' -trees debian:6.1,debian:7.3 -boot=false
+	step "proof on 6.12" kernel -run 'TestProof|TestFaultySeries|TestEnds'
 	;;
 esac
 
