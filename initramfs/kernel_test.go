@@ -103,7 +103,7 @@ func TestBuildIsInterrupted(t *testing.T) {
 func TestBoot(t *testing.T) {
 	kernel := os.Getenv("PATCHGEN_KERNEL")
 	if kernel == "" {
-		t.Skip("PATCHGEN_KERNEL names no kernel")
+		t.Fatal("PATCHGEN_KERNEL names no kernel: give it a bzImage that patchgen build made")
 	}
 	qemu, err := exec.LookPath("qemu-system-x86_64")
 	if err != nil {
