@@ -1,2 +1,3 @@
-// Package qemutest boots kernels under QEMU and reads what their tests report.
+// Package qemutest boots kernels under QEMU, reads what their tests report, and
+// proves on live migrations whether a page is lost that a device has written.
 package qemutest
