@@ -198,7 +198,7 @@ func (f *testFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if proof.Accel, why, err = qemutest.Accelerator(ctx, f.accel, proof.QEMU, unpatched.BzImage, proof.Initramfs); err != nil {
 		return err
 	}
-	fmt.Fprintf(stderr, "patchgen: Linux %s of %s, seed %d, accelerator %s: %s\n", patched.Release, tree.Origin(), f.seed, proof.Accel, why)
+	fmt.Fprintf(stderr, "patchgen: Linux %s of %s, seed %d, accelerator %s: %s\n", patched.Release, tree.Origin(), f.seed, proof.Accel, strings.ReplaceAll(why, "\n", " "))
 	if f.shell {
 		fmt.Fprintln(stderr, "patchgen: Ctrl-A X ends the guest")
 		return qemutest.Interactive(ctx, proof.QEMU, proof.Accel, patched.BzImage, proof.Initramfs, initramfs.Shell, f.cmdline, f.cpus[0], int64(f.memory))
