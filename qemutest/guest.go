@@ -61,6 +61,8 @@ type guest struct {
 	begun   time.Time // what the devices count from
 	limit   time.Duration
 
+	incoming bool // it is a destination
+
 	agentConn *net.UnixConn
 	agent     *protocol.Client
 
@@ -153,7 +155,7 @@ func (l *listener) accept(ctx context.Context, group int) (*net.UnixConn, error)
 // what fail is of: *CrashError, *QEMUError or *DeviceError. The caller stops
 // the guest.
 func startGuest(ctx context.Context, fail context.CancelCauseFunc, o guestOptions) (_ *guest, err error) {
-	g := &guest{name: o.name, limit: o.limit, fail: fail, ended: make(chan struct{})}
+	g := &guest{name: o.name, limit: o.limit, incoming: o.incoming, fail: fail, ended: make(chan struct{})}
 	g.console = &console{tail: tail{max: maxConsole}, broken: g.crashed}
 	var files inherited
 	defer func() {
@@ -327,14 +329,20 @@ func (g *guest) gone(err error, complaint string) {
 				said := g.console.Bytes()
 				complaint += string(said[max(0, len(said)-4096):])
 			}
-			g.fail(&QEMUError{"the " + g.name + "'s QEMU ended by itself", err, complaint})
+			e := &QEMUError{"the " + g.name + "'s QEMU ended by itself", err, complaint}
+			if g.incoming {
+				time.AfterFunc(afterwards, func() { g.fail(e) })
+			} else {
+				g.fail(e)
+			}
 		}
 	}
 	close(g.ended)
 }
 
 // afterwards is how long a guest that said on its console that it is broken may
-// go on to say why.
+// go on to say why, and how long the end of a destination waits for the news that
+// its source has ended, which ends a destination, too.
 const afterwards = 500 * time.Millisecond
 
 func (g *guest) crashed(end End, why string) {

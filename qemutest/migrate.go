@@ -223,6 +223,12 @@ func (m *migration) failure(ctx context.Context, err error) error {
 	if err != errFailed {
 		return err
 	}
+	// That a guest or its QEMU has ended is heard a moment later.
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(2 * afterwards):
+	}
 	for _, g := range []*guest{m.source, m.destination} {
 		info, e := g.migrationInfo(ctx)
 		if e != nil {
