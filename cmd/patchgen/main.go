@@ -1,5 +1,5 @@
 // Command patchgen carries a change over Linux kernel trees: it emits it as a
-// patch series for the tree that it is pointed at.
+// patch series for the tree that it is pointed at, and proves it in QEMU.
 package main
 
 import (
@@ -25,7 +25,8 @@ import (
 
 const version = "0.1.0"
 
-const usage = `patchgen writes a patch series for the Linux kernel tree that you point it at.
+const usage = `patchgen writes a patch series for the Linux kernel tree that you point it at,
+and proves that it works.
 
 Usage:
     patchgen emit [--tree TREE] [-o DIR] [flags]    write the series as mails
@@ -40,6 +41,7 @@ Examples:
     $ git -C ~/linux am $PWD/out/0*-[!c]*.patch
     $ patchgen emit --tree ~/linux@v6.12 --branch dirty
     $ patchgen emit --tree debian:6.1 -v 2 --rfc --signoff -o v2
+    $ patchgen test --tree debian:6.12 --json result.json
 
 TREE is a folder, a git clone (PATH, or PATH@REVISION), a .tar.xz, or
 debian:X.Y, the Debian package linux-source-X.Y, which is downloaded once.
