@@ -43,6 +43,9 @@ func (e *ApplyError) Error() string {
 
 func (e *ApplyError) Unwrap() error { return e.Err }
 
+// ErrNoDiff says that no patch changes anything.
+var ErrNoDiff = errors.New("there is no diff in these patches")
+
 // ReadPatches reads what git format-patch or Write wrote: the files *.patch of
 // a folder in the order of their names, or one file, which may be an mbox. Of
 // an mbox the mails are named FILE#1 and so on.
@@ -118,7 +121,7 @@ func splitMBox(data []byte) [][]byte {
 // A hunk must stand with all of its context at the line that it names or, as for
 // git am, at another, if that is the only one; there is no fuzz. Mails without a
 // diff, such as cover letters, are passed over, and a new file's mode is not
-// told. The error is an *ApplyError.
+// told. The error is an *ApplyError or ErrNoDiff.
 func Apply(tree *ktree.Tree, mails []Mail) ([]Change, error) {
 	a := applier{tree: tree, files: make(map[string]*Change)}
 	diffs := 0
@@ -145,7 +148,7 @@ func Apply(tree *ktree.Tree, mails []Mail) ([]Change, error) {
 		}
 	}
 	if diffs == 0 {
-		return nil, errors.New("there is no diff in these patches")
+		return nil, ErrNoDiff
 	}
 	var changes []Change
 	for _, c := range a.files {

@@ -154,7 +154,11 @@ func changesFor(tree *ktree.Tree, patches, variant string) ([]series.Change, err
 		if err != nil {
 			return nil, &usageError{err, "--patches takes a folder of *.patch files, or an mbox"}
 		}
-		return series.Apply(tree, mails)
+		changes, err := series.Apply(tree, mails)
+		if errors.Is(err, series.ErrNoDiff) {
+			err = &usageError{fmt.Errorf("%s: %w", patches, err), "--patches takes what patchgen emit or git format-patch wrote"}
+		}
+		return changes, err
 	}
 	set, err := templates.Load("dma-mark-dirty")
 	if err != nil {
