@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -66,10 +65,7 @@ func printFolders() error {
 
 // TestSeries judges the series that patchgen emits for each of the trees.
 func TestSeries(t *testing.T) {
-	patchgen := filepath.Join(t.TempDir(), "patchgen")
-	if out, err := exec.Command("go", "build", "-o", patchgen, "../cmd/patchgen").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	patchgen := newTester(t).patchgen
 	for _, spec := range specs() {
 		t.Run(spec, func(t *testing.T) {
 			w := openWork(t, spec)
