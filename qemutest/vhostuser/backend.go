@@ -317,7 +317,7 @@ func (s *session) serve(q *queue) (done int, err error) {
 		if n, err := q.available(); n == 0 {
 			return done, err
 		}
-		if err := q.chain(s.mem, &s.chain); err != nil {
+		if err := q.chain(s.mem, 0, &s.chain); err != nil {
 			return done, err
 		}
 		ok, err := s.device.serve(s, q, &s.chain)

@@ -125,7 +125,7 @@ func TestCard(t *testing.T) {
 
 	// A buffer that waits, one in two pieces, and one that comes later.
 	rx.post(0, buffer{0xa000, 1600, true})
-	rx.post(4, buffer{0xb000, 20, true}, buffer{0xc000, 1600, true})
+	rx.post(4, buffer{0xb000, 20, true}, buffer{0xc000, 4096, true})
 	sent := make(chan error)
 	go func() {
 		for _, p := range frames {
@@ -518,6 +518,45 @@ func BenchmarkDisk(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestMergedFrame: a frame that needs three buffers comes when there are three,
+// all at once.
+func TestMergedFrame(t *testing.T) {
+	f, c := newCardFront(t, Options{})
+	f.negotiate()
+	rx := f.start(netReceive)
+	frame := make([]byte, 300)
+	for i := range frame {
+		frame[i] = byte(i)
+	}
+	rx.post(0, buffer{0xa000, 100, true})
+	rx.post(1, buffer{0xb000, 100, true})
+	sent := make(chan error, 1)
+	go func() { sent <- c.Send(t.Context(), frame) }()
+	select {
+	case err := <-sent:
+		t.Fatalf("sent with room for 200 bytes: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	if load16(f.guest(usedGPA, 4), 2) != 0 {
+		t.Error("some of the buffers are returned before the others")
+	}
+	rx.post(2, buffer{0xc000, 1000, true})
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []uint32{100, 100, 112} {
+		if head, n := rx.completed(); head != uint32(i) || n != want {
+			t.Errorf("head %d, %d bytes; want %d, %d", head, n, i, want)
+		}
+	}
+	header := make([]byte, netHeader)
+	header[netNumBuffers] = 3
+	got := slices.Concat(f.guest(0xa000, 100), f.guest(0xb000, 100), f.guest(0xc000, 112))
+	if !bytes.Equal(got, append(header, frame...)) {
+		t.Errorf("received %x", got)
 	}
 }
 

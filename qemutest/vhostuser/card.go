@@ -2,6 +2,7 @@ package vhostuser
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"slices"
@@ -11,11 +12,12 @@ import (
 // A Card is a network card. What the guest transmits is dropped. Its address is
 // the one that QEMU's virtio-net-pci was given (mac=).
 //
-// It has mergeable buffers, and each frame fits into one. Linux then copies the
-// frame's first bytes elsewhere, and leaves the rest in the page that the device
-// wrote (drivers/net/virtio_net.c, page_to_skb). Without them it would put the
-// end of its own structure, struct skb_shared_info, behind each frame, and so
-// dirty those pages itself.
+// It has mergeable buffers. Linux sizes them by the frames that come, and of one
+// that fills its buffers it copies the first bytes elsewhere and leaves the rest in
+// the pages that the device wrote (drivers/net/virtio_net.c, page_to_skb). Where
+// there is room behind a frame, or without mergeable buffers, it would put the end
+// of its own structure there, struct skb_shared_info, and so dirty those pages
+// itself.
 type Card struct {
 	*Backend
 
@@ -39,11 +41,11 @@ const (
 	netMergeable = 1 << 15 // VIRTIO_NET_F_MRG_RXBUF
 )
 
-// The lengths of an Ethernet frame without its checksum; with a VLAN tag it has
-// four more.
+// The lengths of an Ethernet frame without its checksum. The longest fits into a
+// page, with its header.
 const (
 	minFrame = 14
-	maxFrame = 1518
+	maxFrame = pageSize - netHeader
 )
 
 // NewCard returns a network card whose QEMU is at the other end of conn. QEMU's
@@ -55,7 +57,7 @@ func NewCard(conn *net.UnixConn, o Options) *Card {
 	return c
 }
 
-// Send puts an Ethernet frame of 14 to 1518 bytes into the guest's receive
+// Send puts an Ethernet frame of 14 to 4084 bytes into the guest's receive
 // queue. It returns when the guest has it, with an error when ctx ends first or
 // Serve has returned. Until the guest gives a buffer, it waits; so it does if the
 // guest broke the queue. Frames are numbered from 0 in the order of delivery.
@@ -111,24 +113,65 @@ func (c *Card) serve(s *session, q *queue, ch *chain) (bool, error) {
 		return false, nil
 	}
 	f := c.pending[0]
-	if n := length(ch.writable); n < netHeader+len(f.data) {
-		return false, fmt.Errorf("a receive buffer of %d bytes for a header of %d and a frame of %d", n, netHeader, len(f.data))
+	chains, err := gather(s, q, ch, netHeader+len(f.data))
+	if chains == nil || err != nil {
+		return false, err
 	}
 	header := make([]byte, netHeader)
-	header[netNumBuffers] = 1
+	binary.LittleEndian.PutUint16(header[netNumBuffers:], uint16(len(chains)))
 	if _, err := s.store(ch.writable, header, Header, c.number); err != nil {
 		return false, err
 	}
-	if _, err := s.store(skip(ch.writable, netHeader), f.data, Data, c.number); err != nil {
-		return false, err
+	rest := f.data
+	for i, ch := range chains {
+		to, written := ch.writable, 0
+		if i == 0 {
+			to, written = skip(to, netHeader), netHeader
+		}
+		n, err := s.store(to, rest, Data, c.number)
+		if err != nil {
+			return false, err
+		}
+		rest, written = rest[n:], written+n
+		if err := s.put(q, ch, uint32(written)); err != nil {
+			return false, err
+		}
 	}
-	if err := s.complete(q, ch, uint32(netHeader+len(f.data))); err != nil {
+	// The driver must not see some of the buffers without the others.
+	if err := s.publish(q); err != nil {
 		return false, err
 	}
 	c.number++
 	c.pending = slices.Delete(c.pending, 0, 1)
 	close(f.done)
 	return true, nil
+}
+
+// gather returns as many chains as have room for n bytes, of which c is the
+// first, without taking them; nil if the driver has to give more.
+func gather(s *session, q *queue, c *chain, n int) ([]*chain, error) {
+	if length(c.writable) < netHeader {
+		return nil, fmt.Errorf("a receive buffer of %d bytes for a header of %d", length(c.writable), netHeader)
+	}
+	chains, room := []*chain{c}, length(c.writable)
+	for room < n {
+		available, err := q.available()
+		if err != nil {
+			return nil, err
+		}
+		if len(chains) == available {
+			if available == q.size {
+				return nil, fmt.Errorf("all %d receive buffers together have %d bytes, a frame needs %d", q.size, room, n)
+			}
+			return nil, nil
+		}
+		next := &chain{}
+		if err := q.chain(s.mem, len(chains), next); err != nil {
+			return nil, err
+		}
+		chains, room = append(chains, next), room+length(next.writable)
+	}
+	return chains, nil
 }
 
 // skip returns what is behind the first n bytes.

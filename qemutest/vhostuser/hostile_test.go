@@ -249,7 +249,7 @@ func TestShortReceiveBuffer(t *testing.T) {
 	f, c := newCardFront(t, Options{Broken: func(e *GuestError) { broken <- e }})
 	f.negotiate()
 	rx := f.start(netReceive)
-	rx.post(0, buffer{0xa000, netHeader + 59, true})
+	rx.post(0, buffer{0xa000, netHeader - 1, true})
 	sent := make(chan error)
 	go func() { sent <- c.Send(t.Context(), make([]byte, 60)) }()
 	if e := <-broken; e.Queue != netReceive {
@@ -257,7 +257,7 @@ func TestShortReceiveBuffer(t *testing.T) {
 	}
 	f.conn.Close()
 	var guest *GuestError
-	if err := f.end(); !errors.As(err, &guest) || guest.Queue != netReceive || !strings.Contains(err.Error(), "buffer of 71 bytes") {
+	if err := f.end(); !errors.As(err, &guest) || guest.Queue != netReceive || !strings.Contains(err.Error(), "buffer of 11 bytes") {
 		t.Errorf("got %v", err)
 	}
 	if err := <-sent; !errors.Is(err, errServed) {

@@ -99,10 +99,11 @@ func (q *queue) available() (int, error) {
 	return int(n), nil
 }
 
-// chain reads the next entry, which must be available, without taking it. The
-// driver may change a descriptor at any time, so each is read once.
-func (q *queue) chain(mem memory, c *chain) error {
-	slot := int(q.next) & (q.size - 1)
+// chain reads the entry so many behind the next, which must be available,
+// without taking it. The driver may change a descriptor at any time, so each is
+// read once.
+func (q *queue) chain(mem memory, ahead int, c *chain) error {
+	slot := (int(q.next) + ahead) & (q.size - 1)
 	head := binary.LittleEndian.Uint16(q.ring.avail.mem[4+2*slot:])
 	c.reset(head)
 	index, total := head, uint64(0)
@@ -141,19 +142,29 @@ func (q *queue) chain(mem memory, c *chain) error {
 // complete takes the next entry and returns it to the driver, with the number
 // of bytes that were written into its buffers.
 func (s *session) complete(q *queue, c *chain, written uint32) error {
+	if err := s.put(q, c, written); err != nil {
+		return err
+	}
+	return s.publish(q)
+}
+
+// put is complete, but for telling the driver.
+func (s *session) put(q *queue, c *chain, written uint32) error {
 	r := q.ring
 	slot := 4 + 8*(int(r.usedIndex)&(q.size-1))
 	binary.LittleEndian.PutUint32(r.used.mem[slot:], uint32(c.head))
 	binary.LittleEndian.PutUint32(r.used.mem[slot+4:], written)
 	q.next++
 	r.usedIndex++
+	return s.wroteRing(q, slot, 8)
+}
+
+// publish tells the driver of all that was put.
+func (s *session) publish(q *queue) error {
+	r := q.ring
 	// One store for flags (0: kick always) and index, after all before it. It is
 	// also a full barrier between the index and the flags that interrupts reads.
 	atomic.StoreUint32((*uint32)(unsafe.Pointer(&r.used.mem[0])), uint32(r.usedIndex)<<16)
-
-	if err := s.wroteRing(q, slot, 8); err != nil {
-		return err
-	}
 	return s.wroteRing(q, 0, 4)
 }
 
