@@ -60,6 +60,7 @@ Exit codes:
     6  the guest crashed
     7  time ran out
     8  the surroundings are unfit: a program or the network is missing
+  130  interrupted
 
 In GitHub Actions an error is an annotation of the run, too.
 `
@@ -75,6 +76,7 @@ const (
 	exitCrash       = 6
 	exitTime        = 7
 	exitUnfit       = 8
+	exitInterrupted = 128 + int(syscall.SIGINT) // as a shell says it
 )
 
 // A usageError is the caller's to mend.
@@ -130,7 +132,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	code, hint := explain(err)
 	if ctx.Err() != nil {
-		err = errors.New("interrupted, nothing was written")
+		code, hint, err = exitInterrupted, "", errors.New("interrupted, nothing was written")
 	}
 	fmt.Fprintf(stderr, "patchgen: error: %v\n", err)
 	if hint != "" {
