@@ -112,7 +112,7 @@ func TestMakeIsStopped(t *testing.T) {
 	if _, err := newBuild(t).Make(ctx, "a.o"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v, want the context's error", err)
 	}
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("took %v", took)
 	}
 }
