@@ -373,7 +373,7 @@ func firstLook(r *qemutest.Report) string {
 		}
 		var as []string
 		for _, d := range o.Drivers {
-			if d.Missed >= unmarked[d.Name]*9/10 {
+			if d.Missed > unmarked[d.Name]*3/4 {
 				as = append(as, d.Name)
 			}
 		}
@@ -381,7 +381,7 @@ func firstLook(r *qemutest.Report) string {
 		case len(as) == len(o.Drivers) && o.Counters["pages"] >= uint64(o.Missed):
 			return fmt.Sprintf("%d pages were counted as marked, and all are lost: look whether arch_dma_mark_dirty() stores", o.Counters["pages"])
 		case len(as) > 0:
-			return strings.Join(as, " and ") + " lost as much as without the series: look at the hook on its way, unmap or sync"
+			return strings.Join(as, " and ") + " lost about as much as without the series: look at the hook on its way, unmap or sync"
 		}
 		return fmt.Sprintf("%d pages were marked and %d missed: look at the bounds of the loop over pages", o.Counters["pages"], o.Missed)
 	}
