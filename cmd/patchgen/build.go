@@ -48,9 +48,10 @@ Flags:
 `
 
 type buildFlags struct {
-	tree, patches, variant, output string
-	config                         []string
-	force, refresh, asJSON         bool
+	treeFlags
+	patches, variant, output string
+	config                   []string
+	force, asJSON            bool
 }
 
 func build(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -58,8 +59,7 @@ func build(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set := pflag.NewFlagSet("build", pflag.ContinueOnError)
 	set.SortFlags = false
 	set.SetOutput(io.Discard)
-	set.StringVar(&f.tree, "tree", "", "kernel `TREE`: folder, clone, PATH@REVISION, .tar.xz or debian:X.Y")
-	set.BoolVar(&f.refresh, "refresh", false, "ask for a newer point release of a debian: tree")
+	f.treeFlags.add(set)
 	set.StringVar(&f.patches, "patches", "", "`PATH` of patches (default: the series that emit writes)")
 	set.StringVar(&f.variant, "variant", "full", "`VARIANT` of that series")
 	set.StringVarP(&f.output, "output-directory", "o", "", "copy the kernels and their configurations to `DIR`")
@@ -88,10 +88,7 @@ func build(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	tree, err := ktree.Open(ctx, f.tree, ktree.Options{Cache: cache, Progress: report, Refresh: f.refresh})
-	if errors.Is(err, fs.ErrNotExist) {
-		return &usageError{err, "--tree takes a folder, a clone, PATH@REVISION, a .tar.xz or debian:X.Y"}
-	}
+	tree, err := f.open(ctx, cache, report)
 	if err != nil {
 		return err
 	}

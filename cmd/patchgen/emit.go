@@ -19,7 +19,6 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/spf13/pflag"
 
-	"patchgen/ktree"
 	"patchgen/series"
 	"patchgen/templates"
 )
@@ -36,10 +35,11 @@ Flags:
 `
 
 type emitFlags struct {
-	tree, series, variant, output, format, branch string
-	from, date, prefix                            string
-	version                                       int
-	signoff, rfc, force, refresh, asJSON, quiet   bool
+	treeFlags
+	series, variant, output, format, branch string
+	from, date, prefix                      string
+	version                                 int
+	signoff, rfc, force, asJSON, quiet      bool
 }
 
 func emit(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -47,8 +47,7 @@ func emit(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set := pflag.NewFlagSet("emit", pflag.ContinueOnError)
 	set.SortFlags = false
 	set.SetOutput(io.Discard)
-	set.StringVar(&f.tree, "tree", "", "kernel `TREE`: folder, clone, PATH@REVISION, .tar.xz or debian:X.Y")
-	set.BoolVar(&f.refresh, "refresh", false, "ask for a newer point release of a debian: tree")
+	f.treeFlags.add(set)
 	set.StringVar(&f.series, "series", "dma-mark-dirty", "`NAME` of the series")
 	set.StringVar(&f.variant, "variant", "full", "`VARIANT` of the series")
 	set.StringVarP(&f.output, "output-directory", "o", "", "`DIR` for the mails (default: the series' name)")
@@ -112,10 +111,7 @@ func (f *emitFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return &usageError{err, "set HOME or XDG_CACHE_HOME"}
 	}
 	cache = filepath.Join(cache, "patchgen")
-	tree, err := ktree.Open(ctx, f.tree, ktree.Options{Cache: cache, Progress: newReporter(stderr), Refresh: f.refresh})
-	if errors.Is(err, fs.ErrNotExist) {
-		return &usageError{err, "--tree takes a folder, a clone, PATH@REVISION, a .tar.xz or debian:X.Y"}
-	}
+	tree, err := f.open(ctx, cache, newReporter(stderr))
 	if err != nil {
 		return err
 	}
@@ -255,16 +251,6 @@ func writeJSON(w io.Writer, s *series.Series, files []string, branch, tip string
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	return enc.Encode(out)
-}
-
-// defaultTree is the tree that one stands in, else debian:6.12.
-func defaultTree() string {
-	if wd, err := os.Getwd(); err == nil {
-		if dir, ok := ktree.Find(wd); ok {
-			return dir
-		}
-	}
-	return "debian:6.12"
 }
 
 // author is who the patches are from, and when: what git would take, unless the

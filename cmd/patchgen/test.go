@@ -19,7 +19,6 @@ import (
 
 	"patchgen/initramfs"
 	"patchgen/kbuild"
-	"patchgen/ktree"
 	"patchgen/qemutest"
 	"patchgen/series"
 )
@@ -53,7 +52,8 @@ Flags:
 `
 
 type testFlags struct {
-	tree, patches, variant          string
+	treeFlags
+	patches, variant                string
 	qemu, accel                     string
 	memory, written                 size
 	cpus                            []int
@@ -62,7 +62,7 @@ type testFlags struct {
 	seed                            uint64
 	config, cmdline                 []string
 	jsonFile, ktap, junit, consoles string
-	refresh, shell, force           bool
+	shell, force                    bool
 }
 
 // A size is a flag's value in bytes, such as 256M.
@@ -96,8 +96,7 @@ func test(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set := pflag.NewFlagSet("test", pflag.ContinueOnError)
 	set.SortFlags = false
 	set.SetOutput(io.Discard)
-	set.StringVar(&f.tree, "tree", "", "kernel `TREE`: folder, clone, PATH@REVISION, .tar.xz or debian:X.Y")
-	set.BoolVar(&f.refresh, "refresh", false, "ask for a newer point release of a debian: tree")
+	f.treeFlags.add(set)
 	set.StringVar(&f.patches, "patches", "", "`PATH` of patches (default: the series that emit writes)")
 	set.StringVar(&f.variant, "variant", "full", "`VARIANT` of that series")
 	set.StringArrayVar(&f.config, "config", nil, "`FILE` with CONFIG_NAME=value lines that are wanted, too; again for more")
@@ -171,10 +170,7 @@ func (f *testFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return usagef("--consoles %s: that is no folder", f.consoles)
 	}
 	report := newReporter(stderr)
-	tree, err := ktree.Open(ctx, f.tree, ktree.Options{Cache: cache, Progress: report, Refresh: f.refresh})
-	if errors.Is(err, fs.ErrNotExist) {
-		return &usageError{err, "--tree takes a folder, a clone, PATH@REVISION, a .tar.xz or debian:X.Y"}
-	}
+	tree, err := f.open(ctx, cache, report)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/pflag"
+
+	"patchgen/ktree"
+	"patchgen/progress"
+)
+
+// treeFlags say which kernel tree a command works on.
+type treeFlags struct {
+	tree    string
+	refresh bool
+}
+
+func (f *treeFlags) add(set *pflag.FlagSet) {
+	set.StringVar(&f.tree, "tree", "", "kernel `TREE`: folder, clone, PATH@REVISION, .tar.xz or debian:X.Y")
+	set.BoolVar(&f.refresh, "refresh", false, "ask for a newer point release of a debian: tree")
+}
+
+func (f *treeFlags) open(ctx context.Context, cache string, report progress.Reporter) (*ktree.Tree, error) {
+	tree, err := ktree.Open(ctx, f.tree, ktree.Options{Cache: cache, Progress: report, Refresh: f.refresh})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &usageError{err, "--tree takes a folder, a clone, PATH@REVISION, a .tar.xz or debian:X.Y"}
+	}
+	return tree, err
+}
+
+// defaultTree is the tree that one stands in, else debian:6.12.
+func defaultTree() string {
+	if wd, err := os.Getwd(); err == nil {
+		if dir, ok := ktree.Find(wd); ok {
+			return dir
+		}
+	}
+	return "debian:6.12"
+}
