@@ -81,10 +81,15 @@ func (w *watch) now() (status string, pass int64) {
 	return w.status, w.pass
 }
 
-// wait returns when done says so. what reads on from "no".
+// wait is until with a limit. what reads on from "no".
 func (w *watch) wait(ctx context.Context, what string, done func(status string, pass int64) bool) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, migrationLimit, &TimeError{what, migrationLimit})
 	defer cancel()
+	return w.until(ctx, done)
+}
+
+// until returns when done says so. The error is errFailed or the context's cause.
+func (w *watch) until(ctx context.Context, done func(status string, pass int64) bool) error {
 	for {
 		w.mu.Lock()
 		status, pass, changed := w.status, w.pass, w.changed
@@ -164,9 +169,10 @@ func (m *migration) begin(ctx context.Context) error {
 
 // switched reports whether QEMU has stopped the source to switch over.
 func (m *migration) switched() bool {
-	status, _ := m.from.now()
-	return status == statusSwitchover
+	return switchedOver(m.from.now())
 }
+
+func switchedOver(status string, _ int64) bool { return status == statusSwitchover }
 
 // errEarly says that a run is invalid.
 var errEarly = errors.New("the migration switched over too early")
@@ -176,18 +182,8 @@ var errEarly = errors.New("the migration switched over too early")
 func (m *migration) held(ctx context.Context) (_ context.Context, release func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	go func() {
-		for {
-			m.from.mu.Lock()
-			status, changed := m.from.status, m.from.changed
-			m.from.mu.Unlock()
-			if status == statusSwitchover {
-				cancel(errEarly)
-			}
-			select {
-			case <-changed:
-			case <-ctx.Done():
-				return
-			}
+		if m.from.until(ctx, switchedOver) == nil {
+			cancel(errEarly)
 		}
 	}()
 	return ctx, func() { cancel(nil) }
@@ -202,7 +198,7 @@ func (m *migration) finish(ctx context.Context) error {
 	if err := m.set(ctx, p); err != nil {
 		return err
 	}
-	err := m.from.wait(ctx, "switch-over of the migration", func(status string, _ int64) bool { return status == statusSwitchover })
+	err := m.from.wait(ctx, "switch-over of the migration", switchedOver)
 	if err != nil {
 		return m.failure(ctx, err)
 	}

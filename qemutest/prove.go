@@ -65,8 +65,6 @@ type Proof struct {
 // maxInvalid is how often a run that switched over too early is begun again.
 const maxInvalid = 4
 
-var noProgress progress.Reporter = progress.Nop{}
-
 // A RunError is an error in a run, with what was kept of it.
 type RunError struct {
 	Run      string
@@ -128,12 +126,12 @@ func (p *Proof) Check() error {
 // after which the others would show nothing. The error is *RunError, or the
 // context's cause.
 func (p *Proof) Prove(ctx context.Context) (*Report, error) {
-	progress := p.Progress
-	if progress == nil {
-		progress = noProgress
+	reporter := p.Progress
+	if reporter == nil {
+		reporter = progress.Nop{}
 	}
-	progress.Stage("migrate", int64(len(Runs)*len(p.CPUs)), "runs")
-	defer progress.End()
+	reporter.Stage("migrate", int64(len(Runs)*len(p.CPUs)), "runs")
+	defer reporter.End()
 	report := &Report{Verdict: Pass, Accelerator: p.Accel, Seed: p.Seed, Memory: p.Memory}
 	for _, cpus := range p.CPUs {
 		for _, run := range Runs {
@@ -145,7 +143,7 @@ func (p *Proof) Prove(ctx context.Context) (*Report, error) {
 			if p.Done != nil {
 				p.Done(o)
 			}
-			progress.Step(int64(len(report.Runs)))
+			reporter.Step(int64(len(report.Runs)))
 			if o.Verdict == Unfit {
 				return report, nil
 			}

@@ -3,7 +3,6 @@ package qemutest
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"patchgen/qemutest/vhostuser"
 )
@@ -132,7 +131,7 @@ func (t *trial) stores(buffer []int64) error {
 // maxListed is how many pages are listed of those that nobody wrote.
 const maxListed = 256
 
-// count holds the pages that differ against those that were written.
+// count holds the pages that differ, rising, against those that were written.
 func (t *trial) count(r *Outcome, differing []int64) {
 	drivers := map[string]*Driver{}
 	for _, s := range t.stored {
@@ -166,12 +165,6 @@ func (t *trial) count(r *Outcome, differing []int64) {
 			r.Drivers = append(r.Drivers, *d)
 		}
 	}
-	slices.SortFunc(r.Lost, func(a, b Page) int {
-		if a.GPA < b.GPA {
-			return -1
-		}
-		return 1
-	})
 }
 
 // judge sets the verdict.
