@@ -116,14 +116,14 @@ func build(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 // buildCache is the cache folder, which make must be able to work in.
 func buildCache() (string, error) {
-	cache, err := os.UserCacheDir()
+	cache, err := cacheDir()
 	if err != nil {
-		return "", &usageError{err, "set HOME or XDG_CACHE_HOME"}
+		return "", err
 	}
-	if strings.ContainsAny(cache, " \t:") {
-		return "", &usageError{fmt.Errorf("the kernel's make cannot work below %q, with a space or a colon", cache), "set XDG_CACHE_HOME to another folder"}
+	if parent := filepath.Dir(cache); strings.ContainsAny(parent, " \t:") {
+		return "", &usageError{fmt.Errorf("the kernel's make cannot work below %q, with a space or a colon", parent), "set XDG_CACHE_HOME to another folder"}
 	}
-	return filepath.Join(cache, "patchgen"), nil
+	return cache, nil
 }
 
 // readFragments merges configuration files; a later one wins.

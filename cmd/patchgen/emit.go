@@ -106,11 +106,10 @@ func (f *emitFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err := options.Check(); err != nil {
 		return &usageError{err: err}
 	}
-	cache, err := os.UserCacheDir()
+	cache, err := cacheDir()
 	if err != nil {
-		return &usageError{err, "set HOME or XDG_CACHE_HOME"}
+		return err
 	}
-	cache = filepath.Join(cache, "patchgen")
 	tree, err := f.open(ctx, cache, newReporter(stderr))
 	if err != nil {
 		return err

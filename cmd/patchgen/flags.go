@@ -5,12 +5,22 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/pflag"
 
 	"patchgen/ktree"
 	"patchgen/progress"
 )
+
+// cacheDir is the folder of all that patchgen keeps.
+func cacheDir() (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", &usageError{err, "set HOME or XDG_CACHE_HOME"}
+	}
+	return filepath.Join(cache, "patchgen"), nil
+}
 
 // treeFlags say which kernel tree a command works on.
 type treeFlags struct {

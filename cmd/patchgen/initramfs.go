@@ -52,11 +52,11 @@ func makeInitramfs(ctx context.Context, args []string, stdout, stderr io.Writer)
 	if set.NArg() > 0 {
 		return &usageError{fmt.Errorf("initramfs takes no argument %q", set.Arg(0)), "the file to write is given with -o"}
 	}
-	cache, err := os.UserCacheDir()
+	cache, err := cacheDir()
 	if err != nil {
-		return &usageError{err, "set HOME or XDG_CACHE_HOME"}
+		return err
 	}
-	cache = filepath.Join(cache, "patchgen", "initramfs")
+	cache = filepath.Join(cache, "initramfs")
 	if !force {
 		if err := mayReplace(output, cache); err != nil {
 			return err

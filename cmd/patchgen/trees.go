@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
@@ -87,14 +86,14 @@ func writeMatrix(w io.Writer, variants []string) error {
 }
 
 func listTrees(ctx context.Context, w io.Writer, set *templates.Set) error {
-	cache, err := os.UserCacheDir()
+	cache, err := cacheDir()
 	if err != nil {
-		return &usageError{err, "set HOME or XDG_CACHE_HOME"}
+		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "TREE\tRELEASE\tGENERATION\tWHAT IT IS")
 	for _, spec := range ktree.References {
-		tree, err := ktree.Open(ctx, spec, ktree.Options{Cache: filepath.Join(cache, "patchgen"), Offline: true})
+		tree, err := ktree.Open(ctx, spec, ktree.Options{Cache: cache, Offline: true})
 		if errors.Is(err, fs.ErrNotExist) {
 			fmt.Fprintf(t, "%s\t\t\tnot in the cache\n", spec)
 			continue
