@@ -21,6 +21,9 @@ type Options struct {
 	// the log, as QEMU migrates nothing else, and sets none: like a device that
 	// is passed through without dirty tracking.
 	Logging bool
+	// Pass, if not nil, tells in which pass of the migration a store was made. It is
+	// called by the goroutine of Serve, after the store.
+	Pass func() int64
 	// Broken, if not nil, is told when the guest breaks a queue, by the goroutine
 	// of Serve, once.
 	Broken func(*GuestError)

@@ -237,11 +237,11 @@ func TestLogging(t *testing.T) {
 			}
 			entry := uint64(4 + 8*(d.used-1))
 			if wanted := []Write{
-				{0xbe00, 1024, Data, 8 * 512, 0},
-				{regionLen - 512, 2048, Data, 10 * 512, 0},
-				{statusGPA, 1, Status, 8 * 512, 0},
-				{usedGPA + entry, 8, Ring, NoSource, 0},
-				{usedGPA, 4, Ring, NoSource, 0},
+				{0xbe00, 1024, Data, 8 * 512, 0, 0},
+				{regionLen - 512, 2048, Data, 10 * 512, 0, 0},
+				{statusGPA, 1, Status, 8 * 512, 0, 0},
+				{usedGPA + entry, 8, Ring, NoSource, 0, 0},
+				{usedGPA, 4, Ring, NoSource, 0, 0},
 			}; !slices.Equal(writes, wanted) || !all {
 				t.Errorf("writes %v, want %v", writes, wanted)
 			}
@@ -292,8 +292,8 @@ func TestCardLogging(t *testing.T) {
 		writes[i].At = 0
 	}
 	if want := []Write{
-		{0xaff8, 12, Header, 0, 0}, {0xb004, 60, Data, 0, 0}, {usedGPA + 4, 8, Ring, NoSource, 0}, {usedGPA, 4, Ring, NoSource, 0},
-		{0xaff8, 12, Header, 1, 0}, {0xb004, 60, Data, 1, 0}, {usedGPA + 12, 8, Ring, NoSource, 0}, {usedGPA, 4, Ring, NoSource, 0},
+		{0xaff8, 12, Header, 0, 0, 0}, {0xb004, 60, Data, 0, 0, 0}, {usedGPA + 4, 8, Ring, NoSource, 0, 0}, {usedGPA, 4, Ring, NoSource, 0, 0},
+		{0xaff8, 12, Header, 1, 0, 0}, {0xb004, 60, Data, 1, 0, 0}, {usedGPA + 12, 8, Ring, NoSource, 0, 0}, {usedGPA, 4, Ring, NoSource, 0, 0},
 	}; !slices.Equal(writes, want) {
 		t.Errorf("writes %v, want %v", writes, want)
 	}

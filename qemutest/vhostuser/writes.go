@@ -30,9 +30,10 @@ type Write struct {
 	Kind   Kind
 	Source int64         // where on the disk in bytes, of a Status that of its request; or the number of the frame
 	At     time.Duration // since Serve began
+	Pass   int64         // of the migration, as Options.Pass told
 }
 
-// maxWrites is the most that are kept, 40 bytes each.
+// maxWrites is the most that are kept, 48 bytes each.
 const maxWrites = 1 << 20
 
 // Writes returns what was stored to guest memory while dirty logging was on, in
@@ -95,7 +96,7 @@ func (s *session) wrote(gpa uint64, n int, kind Kind, source int64) error {
 	if !s.logging() {
 		return nil
 	}
-	s.record(Write{gpa, n, kind, source, time.Since(s.start)})
+	s.record(Write{gpa, n, kind, source, time.Since(s.start), s.pass()})
 	return s.mark(gpa, n)
 }
 
@@ -105,7 +106,7 @@ func (s *session) wroteRing(q *queue, offset, n int) error {
 	if !s.logging() {
 		return nil
 	}
-	s.record(Write{q.ring.used.gpa + uint64(offset), n, Ring, NoSource, time.Since(s.start)})
+	s.record(Write{q.ring.used.gpa + uint64(offset), n, Ring, NoSource, time.Since(s.start), s.pass()})
 	if !q.addr.logged {
 		return nil
 	}
@@ -120,6 +121,13 @@ func (s *session) mark(gpa uint64, n int) error {
 		return &ProtocolError{setLogBase.String(), err}
 	}
 	return nil
+}
+
+func (b *Backend) pass() int64 {
+	if b.options.Pass == nil {
+		return 0
+	}
+	return b.options.Pass()
 }
 
 func (b *Backend) record(w Write) {
@@ -137,6 +145,6 @@ func (b *Backend) record(w Write) {
 }
 
 func (w Write) joins(next Write) bool {
-	return w.Kind == Data && next.Kind == Data && w.Source >= 0 &&
+	return w.Kind == Data && next.Kind == Data && w.Source >= 0 && w.Pass == next.Pass &&
 		w.GPA+uint64(w.Len) == next.GPA && w.Source+int64(w.Len) == next.Source
 }
