@@ -81,6 +81,43 @@ type Edit struct {
 	Template string   `toml:"template"` // the file that has it
 }
 
+// A Mutant is the series made wrong on purpose: something that the tests of it
+// have to see.
+type Mutant struct {
+	Name    string         `toml:"name"`  // in kebab case
+	About   string         `toml:"about"` // what is wrong with it: a clause, without a period
+	When    []string       `toml:"when"`
+	Tests   []ktree.Test   `toml:"test"`   // which the tree must pass, too
+	Static  bool           `toml:"static"` // no test at run time can see it: a Place has to
+	Changes []MutantChange `toml:"change"`
+}
+
+// A MutantChange puts New for Old in a file that the series has changed or made.
+// Both are templates.
+type MutantChange struct {
+	When  []string `toml:"when"`
+	File  string   `toml:"file"`
+	Old   string   `toml:"old"`
+	New   string   `toml:"new"`
+	Count int      `toml:"count"` // how often Old has to be there; 0 is once
+}
+
+// A Place is a rule of where a call has to stand in a function of a file that
+// the series has changed or made. Function, Callers and Call are templates.
+type Place struct {
+	Name     string   `toml:"name"`  // in kebab case
+	About    string   `toml:"about"` // the rule for people: a clause, without a period
+	When     []string `toml:"when"`
+	File     string   `toml:"file"`
+	Function string   `toml:"function"` // which must be there, unless Never is set; or else
+	Callers  []string `toml:"callers"`  // each function that calls one of these
+	Call     string   `toml:"call"`
+	Count    int      `toml:"count"`  // how often the function has to call it; 0 is once or more
+	Never    bool     `toml:"never"`  // it must not call it
+	Behind   []string `toml:"behind"` // calls in the function that stand before all of Call
+	Before   []string `toml:"before"` // calls in the function that stand behind all of Call
+}
+
 // Data is what a template can speak of. A name that is in none of the maps is
 // an error, so that a typing mistake does not read as "no".
 type Data struct {
@@ -126,7 +163,7 @@ func loadFS(name string, files fs.FS) (*Set, error) {
 		Generations []Generation `toml:"generation"`
 		Features    []Feature    `toml:"feature"`
 	}
-	if err := s.decode("generations.toml", &m); err != nil {
+	if err := s.decode(generationsFile, &m); err != nil {
 		return nil, err
 	}
 	s.Generations, s.Features = m.Generations, m.Features
@@ -161,6 +198,13 @@ func (s *Set) Classify(tree *ktree.Tree) (Generation, error) {
 	return s.Generations[i], nil
 }
 
+// Manifests that are no variant.
+const (
+	generationsFile = "generations.toml"
+	mutantsFile     = "mutants.toml"
+	placesFile      = "places.toml"
+)
+
 // Variants lists the variants of the set, sorted.
 func (s *Set) Variants() []string {
 	files, err := fs.Glob(s.files, "*.toml")
@@ -169,7 +213,7 @@ func (s *Set) Variants() []string {
 	}
 	var names []string
 	for _, f := range files {
-		if f != "generations.toml" {
+		if f != generationsFile && f != mutantsFile && f != placesFile {
 			names = append(names, strings.TrimSuffix(f, ".toml"))
 		}
 	}
@@ -188,11 +232,31 @@ func (s *Set) Variant(name string) (*Variant, error) {
 	return v, nil
 }
 
-// Digest is the SHA-256 of all files of the set with their names, in hex.
+// Mutants reads the set's mutants.toml.
+func (s *Set) Mutants() ([]Mutant, error) {
+	var m struct {
+		Mutants []Mutant `toml:"mutant"`
+	}
+	err := s.decode(mutantsFile, &m)
+	return m.Mutants, err
+}
+
+// Places reads the set's places.toml.
+func (s *Set) Places() ([]Place, error) {
+	var m struct {
+		Places []Place `toml:"place"`
+	}
+	err := s.decode(placesFile, &m)
+	return m.Places, err
+}
+
+// Digest is the SHA-256 of all files of the set that decide what is emitted, with
+// their names, in hex. The mutants and places do not: they only test it, and a
+// better test is no other series.
 func (s *Set) Digest() string {
 	h := sha256.New()
 	err := fs.WalkDir(s.files, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || d.IsDir() || name == mutantsFile || name == placesFile {
 			return err
 		}
 		data, err := fs.ReadFile(s.files, name)

@@ -83,6 +83,49 @@ func TestSets(t *testing.T) {
 				}
 			}
 		}
+		mutants, err := s.Mutants()
+		if err != nil {
+			t.Fatal(err)
+		}
+		use("mutants.toml")
+		names := make(map[string]bool)
+		named := func(file, name, about string) {
+			if !kebab.MatchString(name) || names[file+name] {
+				t.Errorf("%s/%s: the name %q is not in kebab case, or not the only one", s.Name, file, name)
+			}
+			names[file+name] = true
+			if about == "" || strings.HasSuffix(about, ".") || strings.Contains(about, "\n") {
+				t.Errorf("%s/%s: %s: about = %q is no clause", s.Name, file, name, about)
+			}
+		}
+		for _, m := range mutants {
+			named("mutants.toml", m.Name, m.About)
+			when(m.When)
+			if len(m.Changes) == 0 {
+				t.Errorf("%s: the mutant %s changes nothing", name, m.Name)
+			}
+			for _, c := range m.Changes {
+				when(c.When)
+				if c.File == "" || c.Old == "" || c.Old == c.New {
+					t.Errorf("%s: the mutant %s wants a file, and old and new that differ", name, m.Name)
+				}
+			}
+		}
+		places, err := s.Places()
+		if err != nil {
+			t.Fatal(err)
+		}
+		use("places.toml")
+		for _, p := range places {
+			named("places.toml", p.Name, p.About)
+			when(p.When)
+			if p.File == "" || p.Call == "" || (p.Function == "") == (p.Callers == nil) {
+				t.Errorf("%s: the place %s wants a file, a call, and either function or callers", name, p.Name)
+			}
+			if p.Never && (p.Count > 0 || p.Behind != nil || p.Before != nil) {
+				t.Errorf("%s: the place %s is for what is never there", name, p.Name)
+			}
+		}
 		for f := range data.Has {
 			if !asked[f] {
 				t.Errorf("%s: nobody asks for the feature %s", name, f)
@@ -94,6 +137,37 @@ func TestSets(t *testing.T) {
 			}
 			return err
 		})
+	}
+}
+
+var kebab = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
+
+// The digest stands for what is emitted, and not for how that is tested.
+func TestDigest(t *testing.T) {
+	files := fstest.MapFS{
+		"generations.toml": {Data: []byte("[[generation]]\nname = \"A\"\n")},
+		"v.toml":           {Data: []byte("cover = \"c\"\n")},
+	}
+	digest := func() string {
+		t.Helper()
+		s, err := loadFS("s", files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v := s.Variants(); !slices.Equal(v, []string{"v"}) {
+			t.Errorf("the variants are %v", v)
+		}
+		return s.Digest()
+	}
+	before := digest()
+	files["mutants.toml"] = &fstest.MapFile{Data: []byte("[[mutant]]\nname = \"m\"\n")}
+	files["places.toml"] = &fstest.MapFile{}
+	if digest() != before {
+		t.Error("mutants and places count")
+	}
+	files["v.toml"] = &fstest.MapFile{Data: []byte("cover = \"d\"\n")}
+	if digest() == before {
+		t.Error("a variant does not count")
 	}
 }
 

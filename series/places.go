@@ -1,0 +1,151 @@
+package series
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"patchgen/edit"
+	"patchgen/ktree"
+	"patchgen/templates"
+)
+
+// A Misplacement is a rule of where calls have to stand, and how changes break it.
+type Misplacement struct {
+	Place   string // name of the rule, in kebab case
+	About   string // the rule: a clause, without a period
+	File    string
+	Line    int    // of the function's name in the changed file, 0 if there is none
+	Problem string // one sentence for people, without file and line
+}
+
+func (m Misplacement) String() string {
+	at := m.File
+	if m.Line > 0 {
+		at += fmt.Sprintf(":%d", m.Line)
+	}
+	return fmt.Sprintf("%s: %s (%s: %s)", at, m.Problem, m.Place, m.About)
+}
+
+// Misplaced judges changes, which are a whole series (Series.Changes), by the
+// rules of the set's places.toml, and returns those that are broken, in the order
+// of that file. It looks at the C of the changed files and at nothing else. The
+// error is an *edit.Error for C that cannot be followed.
+func Misplaced(tree *ktree.Tree, set *templates.Set, changes []Change) ([]Misplacement, error) {
+	places, err := set.Places()
+	if err != nil {
+		return nil, err
+	}
+	r := renderer{tree: tree, set: set}
+	if err := r.survey(RenderOptions{}); err != nil {
+		return nil, err
+	}
+	files := make(map[string][]edit.Function)
+	var broken []Misplacement
+	for _, p := range places {
+		ok, err := r.applies(p.When)
+		if err == nil && ok {
+			err = r.fillIn(&p)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("place %s: %w", p.Name, err)
+		}
+		if !ok {
+			continue
+		}
+		if _, read := files[p.File]; !read {
+			if files[p.File], err = functions(changes, p.File); err != nil {
+				return nil, err
+			}
+		}
+		broken = append(broken, breaches(p, files[p.File])...)
+	}
+	return broken, nil
+}
+
+// functions returns those of a file as the changes leave it; none if they do not
+// have the file.
+func functions(changes []Change, file string) ([]edit.Function, error) {
+	i := slices.IndexFunc(changes, func(c Change) bool { return c.Path == file })
+	if i < 0 {
+		return nil, nil
+	}
+	return edit.Functions(file, changes[i].After)
+}
+
+// fillIn renders the templates of a place.
+func (r *renderer) fillIn(p *templates.Place) error {
+	p.Callers = slices.Clone(p.Callers)
+	texts := []*string{&p.Function, &p.Call}
+	for i := range p.Callers {
+		texts = append(texts, &p.Callers[i])
+	}
+	for _, t := range texts {
+		out, err := r.set.Render("places.toml: "+p.Name, *t, r.data)
+		if err != nil {
+			return err
+		}
+		*t = out
+	}
+	return nil
+}
+
+// breaches returns how the functions of its file break a rule.
+func breaches(p templates.Place, all []edit.Function) []Misplacement {
+	var broken []Misplacement
+	found := false
+	for _, f := range all {
+		if p.Function != "" && f.Name != p.Function {
+			continue
+		}
+		if p.Function == "" && !slices.ContainsFunc(p.Callers, func(c string) bool { return slices.Contains(f.Calls, c) }) {
+			continue
+		}
+		found = true
+		if problem := breach(p, f.Calls); problem != "" {
+			broken = append(broken, Misplacement{p.Name, p.About, p.File, f.Line, f.Name + "() " + problem})
+		}
+	}
+	if !found && !p.Never {
+		problem := fmt.Sprintf("the series leaves no %s() in it", p.Function)
+		if p.Function == "" {
+			problem = fmt.Sprintf("the series leaves no function in it that calls %s()", strings.Join(p.Callers, "() or "))
+		}
+		broken = append(broken, Misplacement{p.Name, p.About, p.File, 0, problem})
+	}
+	return broken
+}
+
+// breach tells how a function that makes these calls breaks a rule, "" if it
+// does not.
+func breach(p templates.Place, calls []string) string {
+	first, last, n := -1, -1, 0
+	for i, c := range calls {
+		if c == p.Call {
+			if n == 0 {
+				first = i
+			}
+			last = i
+			n++
+		}
+	}
+	switch {
+	case p.Never && n > 0:
+		return fmt.Sprintf("calls %s()", p.Call)
+	case p.Never:
+		return ""
+	case n == 0:
+		return fmt.Sprintf("does not call %s()", p.Call)
+	case p.Count > 0 && n != p.Count:
+		return fmt.Sprintf("calls %s() %d times, want %d", p.Call, n, p.Count)
+	}
+	for i, c := range calls {
+		if i > first && slices.Contains(p.Behind, c) {
+			return fmt.Sprintf("calls %s() before %s()", p.Call, c)
+		}
+		if i < last && slices.Contains(p.Before, c) {
+			return fmt.Sprintf("calls %s() behind %s()", p.Call, c)
+		}
+	}
+	return ""
+}
