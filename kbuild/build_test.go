@@ -30,7 +30,7 @@ func tools(t testing.TB, script string, without ...string) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range append(buildTools, "sparse", "python3", "qemu-system-x86_64") {
+	for _, name := range append(buildTools, "sparse", "python3", "qemu-system-x86_64", "strip") {
 		write(name, "exit 0")
 	}
 	write("make", `for a; do case $a in O=*) O=${a#O=};; esac; done; `+script)

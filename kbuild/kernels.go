@@ -27,12 +27,17 @@ type Options struct {
 	Cache    string            // folder, the same as ktree's; "" is os.UserCacheDir()/patchgen
 	Progress progress.Reporter // nil tells nobody
 	Config   kconfig.Config    // wanted besides QEMUConfig and over it
+	// Module has the files of an external module (Documentation/kbuild/modules.rst)
+	// by their names, to be compiled for the patched kernel; nil for none. It must
+	// make one .ko.
+	Module map[string][]byte
 }
 
 // A Kernel is a compiled kernel in the cache, where it stays as it is.
 type Kernel struct {
 	BzImage string        // path
 	Config  string        // path of its .config
+	Module  string        // path of the module compiled for it, a .ko without debug information; "" if there is none
 	Key     string        // 64 hex digits that stand for all that it is made of
 	Release string        // as uname -r says, such as "6.12.117"
 	Cached  bool          // nothing had to be compiled
@@ -68,6 +73,7 @@ func Kernels(ctx context.Context, tree *ktree.Tree, changes []series.Change, o O
 		return unpatched, patched, err
 	}
 	before, after := w.recipes(changes, o.Config)
+	after.module = o.Module
 	unpatched, had := w.find(before)
 	patched, has := w.find(after)
 	if had && has {
@@ -119,6 +125,7 @@ type recipe struct {
 	name    string
 	config  kconfig.Config
 	changes map[string][]byte // contents by path, nil for a file to remove
+	module  map[string][]byte // as in Options
 }
 
 // recipes returns those of the unpatched and of the patched kernel.
@@ -145,6 +152,7 @@ func sum(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) }
 //	lock       held by whoever works here
 //	linux/     the files of the tree, linux.index what is known of them
 //	out/       make's output; out.whole is there if no make was killed in it
+//	module/    the files of a module, and what make made of them
 //	steps      how many files make compiled, by kind of build
 //	kernels/   what is finished, by key
 //	folder.index  sums of a person's files
@@ -221,6 +229,9 @@ func (w *workspace) key(r recipe) string {
 		data := r.changes[name]
 		fmt.Fprintf(h, "%q %t %s\n", name, data == nil, sum(data))
 	}
+	for _, name := range slices.Sorted(maps.Keys(r.module)) {
+		fmt.Fprintf(h, "module %q %s\n", name, sum(r.module[name]))
+	}
 	return fmt.Sprintf("%x", h.Sum(nil))
 }
 
@@ -233,10 +244,14 @@ func (w *workspace) find(r recipe) (Kernel, bool) {
 	if err != nil {
 		return Kernel{}, false
 	}
-	return Kernel{
+	k := Kernel{
 		BzImage: filepath.Join(dir, "bzImage"), Config: filepath.Join(dir, "config"),
 		Key: key, Release: strings.TrimSpace(string(release)), Cached: true, Took: time.Since(begin),
-	}, true
+	}
+	if len(r.module) > 0 {
+		k.Module = filepath.Join(dir, moduleFile)
+	}
+	return k, true
 }
 
 // open waits for the workspace and clears out what cannot be trusted.
@@ -293,7 +308,7 @@ func (w *workspace) build(ctx context.Context, r recipe) (Kernel, error) {
 	if err := w.compile(ctx, b, r); err != nil {
 		return Kernel{}, err
 	}
-	if err := w.keep(b, w.key(r)); err != nil {
+	if err := w.keep(b, r); err != nil {
 		return Kernel{}, err
 	}
 	k, ok := w.find(r)
@@ -331,23 +346,81 @@ func (w *workspace) compile(ctx context.Context, b *Build, r recipe) (err error)
 		return err
 	}
 	steps[kind] = b.steps
-	return store(filepath.Join(w.dir, "steps"), steps)
+	if err := store(filepath.Join(w.dir, "steps"), steps); err != nil || len(r.module) == 0 {
+		return err
+	}
+	return w.compileModule(ctx, b, r.module)
 }
 
+func (w *workspace) module() string { return filepath.Join(w.dir, "module") }
+
+// compileModule compiles an external module for the kernel that b has compiled,
+// from nothing, as there is little to it.
+func (w *workspace) compileModule(ctx context.Context, b *Build, files map[string][]byte) error {
+	if err := Need(ctx, "strip"); err != nil {
+		return err
+	}
+	if err := errors.Join(os.RemoveAll(w.module()), os.Mkdir(w.module(), 0o777)); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(w.module())
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for name, data := range files {
+		if err := root.WriteFile(name, data, 0o666); err != nil {
+			return err
+		}
+	}
+	// It is linked with what Module.symvers has, which the target bzImage does
+	// not make; nothing that bzImage made is made again.
+	b.steps = 0
+	if _, err := b.Make(ctx, "modules"); err != nil {
+		return err
+	}
+	// The -fmacro-prefix-map of newer trees (7.3 has it so, 6.12 has not) is for the
+	// module's own files: the headers that warn would have this place in them.
+	b.steps = 0
+	if _, err := b.Make(ctx, "M="+w.module(), "KCFLAGS=-ffile-prefix-map="+w.dir+"/=", "modules"); err != nil {
+		return err
+	}
+	found, err := filepath.Glob(filepath.Join(w.module(), "*.ko"))
+	if err != nil {
+		return err
+	}
+	if len(found) != 1 {
+		return fmt.Errorf("the module's files make %d .ko files, not one: see what its Kbuild has as obj-m", len(found))
+	}
+	// As scripts/Makefile.modinst does with INSTALL_MOD_STRIP.
+	out, err := exec.CommandContext(ctx, "strip", "--strip-debug", "-o", filepath.Join(w.module(), moduleFile), found[0]).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("strip %s: %w: %s", found[0], err, out)
+	}
+	return nil
+}
+
+// moduleFile is the name under which a module is kept.
+const moduleFile = "module.ko"
+
 // keep puts a finished kernel into kernels/, whole or not at all.
-func (w *workspace) keep(b *Build, key string) error {
+func (w *workspace) keep(b *Build, r recipe) error {
 	kernels := filepath.Join(w.dir, "kernels")
 	dir, err := os.MkdirTemp(kernels, ".new-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	for name, from := range map[string]string{
+	files := map[string]string{
 		"bzImage":    b.BzImage(),
 		"config":     filepath.Join(b.Output, ".config"),
 		"System.map": filepath.Join(b.Output, "System.map"),
 		"release":    filepath.Join(b.Output, "include/config/kernel.release"),
-	} {
+	}
+	if len(r.module) > 0 {
+		files[moduleFile] = filepath.Join(w.module(), moduleFile)
+	}
+	for name, from := range files {
 		if err := copyFile(from, filepath.Join(dir, name)); err != nil {
 			return err
 		}
@@ -355,7 +428,7 @@ func (w *workspace) keep(b *Build, key string) error {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return err
 	}
-	return os.Rename(dir, filepath.Join(kernels, key))
+	return os.Rename(dir, filepath.Join(kernels, w.key(r)))
 }
 
 func copyFile(from, to string) error {

@@ -42,12 +42,14 @@ type bench struct {
 	t     testing.TB
 	cache string
 	dir   string // of the tree
+
+	module map[string][]byte
 }
 
 func newBench(t testing.TB, script string) *bench {
 	t.Helper()
 	tools(t, script)
-	b := &bench{t, t.TempDir(), t.TempDir()}
+	b := &bench{t: t, cache: t.TempDir(), dir: t.TempDir()}
 	b.fill(b.dir)
 	return b
 }
@@ -97,7 +99,7 @@ func (b *bench) kernels(ctx context.Context, spec string, config kconfig.Config)
 		b.t.Fatal(err)
 	}
 	defer tree.Close()
-	return Kernels(ctx, tree, changes(), Options{Cache: b.cache, Config: config})
+	return Kernels(ctx, tree, changes(), Options{Cache: b.cache, Config: config, Module: b.module})
 }
 
 func (b *bench) both(spec string, config kconfig.Config) (unpatched, patched Kernel) {
@@ -507,6 +509,76 @@ func BenchmarkCacheHit(b *testing.B) {
 	for b.Loop() {
 		if k, _ := t.both("debian:6.12", nil); !k.Cached {
 			b.Fatal("not in the cache")
+		}
+	}
+}
+
+// The stand-in for make makes a module of its files' names and contents, and of
+// the symbols that it finds.
+const makeModule = `for a; do case $a in O=*) O=${a#O=};; M=*) M=${a#M=};; esac; done
+case "$*" in
+*" modules")
+	if [ -z "$M" ]; then echo symbols > $O/Module.symvers; exit; fi
+	echo "$*" > $O/../args
+	if [ -e $M/wrong.c ]; then echo "wrong.c:1:1: error: odd"; exit 2; fi
+	for f in $M/*; do echo ${f##*/}; cat $f; done > $O/text
+	cat $O/Module.symvers $O/text > $M/test.ko
+	if [ -e $M/two ]; then echo > $M/two.ko; fi
+	exit;;
+esac
+` + makeKernel
+
+func TestModule(t *testing.T) {
+	b := newBench(t, makeModule)
+	replaceTool(t, "strip", `echo stripped > $3; cat $4 >> $3`)
+	plain, without := b.both(b.dir, nil)
+	if plain.Module != "" || without.Module != "" {
+		t.Errorf("nobody asked for the modules %q and %q", plain.Module, without.Module)
+	}
+
+	check := func(text string, files ...string) Kernel {
+		t.Helper()
+		b.module = make(map[string][]byte)
+		for i := 0; i < len(files); i += 2 {
+			b.module[files[i]] = []byte(files[i+1])
+		}
+		unpatched, patched := b.both(b.dir, nil)
+		if unpatched.Key != plain.Key || unpatched.Module != "" || patched.Key == without.Key {
+			t.Errorf("%+v %+v", unpatched, patched)
+		}
+		if got := readFile(t, patched.Module); got != text {
+			t.Errorf("the module is %q, want %q", got, text)
+		}
+		b.check(unpatched, patched)
+		return patched
+	}
+	first := check("stripped\nsymbols\nKbuild\nobj-m\na.c\nint a;\n", "a.c", "int a;\n", "Kbuild", "obj-m\n")
+	if args := readFile(t, filepath.Join(b.workspace(), "args")); !strings.Contains(args, "KCFLAGS=-ffile-prefix-map="+b.workspace()+"/=") {
+		t.Errorf("the place can get into the module: make %s", args)
+	}
+	// What was in the folder is of no matter.
+	second := check("stripped\nsymbols\nb.c\nint b;\n", "b.c", "int b;\n")
+	again := check("stripped\nsymbols\nKbuild\nobj-m\na.c\nint a;\n", "a.c", "int a;\n", "Kbuild", "obj-m\n")
+	if first.Cached || second.Cached || first.Key == second.Key || !again.Cached || again.Key != first.Key {
+		t.Errorf("%+v %+v %+v", first, second, again)
+	}
+	b.module = nil
+	if _, patched := b.both(b.dir, nil); patched != (Kernel{
+		BzImage: without.BzImage, Config: without.Config, Key: without.Key, Release: without.Release, Cached: true, Took: patched.Took,
+	}) {
+		t.Errorf("with a module made meanwhile the kernel without one is %+v", patched)
+	}
+
+	var kernel *KernelError
+	var compile *Error
+	b.module = map[string][]byte{"wrong.c": nil}
+	if _, _, err := b.kernels(t.Context(), b.dir, nil); !errors.As(err, &kernel) || !kernel.Patched || !errors.As(err, &compile) || !strings.Contains(err.Error(), "wrong.c:1:1: error: odd") {
+		t.Errorf("got %v, want *Error of the patched kernel", err)
+	}
+	for name, want := range map[string]string{"two": "make 2 .ko files", "../a.c": "escapes"} {
+		b.module = map[string][]byte{name: nil}
+		if _, _, err := b.kernels(t.Context(), b.dir, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: the error is %v, want %q", name, err, want)
 		}
 	}
 }

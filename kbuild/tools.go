@@ -30,6 +30,7 @@ func (e *MissingError) Error() string {
 var packages = map[string]string{
 	"qemu-system-x86_64": "qemu-system-x86",
 	"ld":                 "binutils",
+	"strip":              "binutils",
 }
 
 // What every kernel build calls, says Documentation/process/changes.rst, as far
