@@ -74,6 +74,7 @@ type agent struct {
 	buffer, heart []byte // see memory.go
 	socket        int    // see socket.go; -1 if there is none
 	nic           string
+	dma           *os.File // see dma.go; nil before the module is loaded
 }
 
 func newAgent(root string) *agent { return &agent{root: root, socket: -1} }

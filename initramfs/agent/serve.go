@@ -25,6 +25,10 @@ var ops = map[string]func(a *agent, args json.RawMessage) (any, error){
 	protocol.OpUnbind:    some((*agent).unbind),
 	protocol.OpMarking:   some((*agent).marking),
 	protocol.OpCounters:  none((*agent).counters),
+	protocol.OpLoad:      some((*agent).load),
+	protocol.OpMap:       some((*agent).mapCells),
+	protocol.OpReturn:    some((*agent).giveBack),
+	protocol.OpStress:    some((*agent).stress),
 }
 
 // some makes an operation of a function with arguments.

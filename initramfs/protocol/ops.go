@@ -42,6 +42,17 @@ const (
 	// OpCounters reads the numbers in the kernel's debugfs folder
 	// dma_page_dirtying: nothing, a map[string]uint64 by the name of the file.
 	OpCounters = "counters"
+	// OpLoad loads patchgen's module for the DMA API: LoadArgs, nothing. It can be
+	// loaded once.
+	OpLoad = "load"
+	// OpMap has the module map memory for its devices: MapArgs, MapResult. A Cell
+	// that cannot be mapped is no error of the operation.
+	OpMap = "map"
+	// OpReturn has it give mapped memory back to the CPU: ReturnArgs, nothing. The
+	// first that fails ends it. What is unmapped stays as it is, and is not freed.
+	OpReturn = "return"
+	// OpStress has it sync two parts of a mapping in turn: StressArgs, StressResult.
+	OpStress = "stress"
 )
 
 // The agent's address in the guest, set by OpListen. The network is a /24.
@@ -150,3 +161,56 @@ type UnbindResult struct {
 }
 
 type MarkingArgs struct{ On bool }
+
+type LoadArgs struct{ Module []byte } // a .ko, package dmatest's
+
+// MaxEntries is how many buffers a Cell has at most.
+const MaxEntries = 4
+
+// A Cell is memory to be mapped: buffers that lie in pages that follow each other,
+// with a page before and behind each that is nobody's. Buffer i begins Offset bytes
+// into page 1 + i * (pages that a buffer covers + 1), but for "coherent", which has no
+// other pages. No page is full of zeros.
+type Cell struct {
+	Device          int    // 0 has 64 address bits, 1 has 32
+	Map             string // "single", "page", "sg", "phys", "resource" or "coherent": the call, dma_map_single and so on
+	Dir             string // "from", "to" or "bidi"
+	SkipSync        bool   // with DMA_ATTR_SKIP_CPU_SYNC
+	RequireCoherent bool   // with DMA_ATTR_REQUIRE_COHERENT
+	High            bool   // above 4 GiB, or below
+	Offset, Length  uint32 // of each buffer, bytes: less than a page; all pages together at most 4 MiB
+	Entries         int    // how many buffers, more than one for "sg" alone
+}
+
+type MapArgs struct{ Cells []Cell }
+
+// NotSupported is the Error of a Cell that the kernel has no call for.
+const NotSupported = "not supported"
+
+// A Mapped is what became of a Cell.
+type Mapped struct {
+	Error string   // of one that is not mapped, else ""
+	ID    uint32   // from 1
+	Frame uint64   // number of the first page, 0 for "resource"
+	Pages uint32   // with those that are nobody's
+	DMA   []uint64 // what the device is to use, by buffer
+}
+
+type MapResult struct{ Cells []Mapped }
+
+// A Return is how a mapping comes back.
+type Return struct {
+	ID             uint32
+	How            string // "unmap"; "sync" for the CPU, "range" of it, or "device": sync for the device
+	Offset, Length uint32 // of a range, bytes
+}
+
+type ReturnArgs struct{ Returns []Return }
+
+type StressArgs struct {
+	ID           uint32
+	Milliseconds int          // at most a minute
+	Ranges       [2][2]uint32 // offset and length
+}
+
+type StressResult struct{ Syncs uint64 }
