@@ -31,6 +31,7 @@ func (e End) String() string {
 
 // A Machine is a virtual PC with one kernel to boot, run by TCG.
 type Machine struct {
+	QEMU    string        // file name or that of a command; "" is qemu-system-x86_64
 	Kernel  string        // file name of a bzImage
 	Args    []string      // of the kernel command line, behind console=ttyS0 and panic=-1
 	CPUs    int           // 0 means 1
@@ -65,7 +66,7 @@ const (
 // error is *MissingQEMUError, the context's, or says what QEMU complained of;
 // whatever the guest did is a Result.
 func Boot(ctx context.Context, m Machine) (Result, error) {
-	path, err := exec.LookPath(qemu)
+	path, err := exec.LookPath(cmp.Or(m.QEMU, qemu))
 	if err != nil {
 		return Result{}, &MissingQEMUError{err}
 	}

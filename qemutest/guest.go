@@ -44,6 +44,7 @@ type guestOptions struct {
 	limit     time.Duration   // of its boot, and of each of its agent's answers
 	disk      *vhostuser.Disk // a guest with a disk has a network card, too
 	logging   bool            // of the two
+	pci       bool            // it has the two PCI devices that package dmatest drives
 	incoming  bool            // wait for a migration, and stay stopped after it
 	events    func(qmp.Event) // may be nil
 }
@@ -52,14 +53,16 @@ type guestOptions struct {
 // descriptors without names: when this process ends, however it does, nothing
 // stays behind.
 type guest struct {
-	name    string
-	ram     *memory
-	console *console
-	qmp     *qmp.Client
-	disk    *vhostuser.Backend
-	card    *vhostuser.Card
-	begun   time.Time // what the devices count from
-	limit   time.Duration
+	name       string
+	ram        *memory
+	console    *console
+	trace      *trace // what QEMU prints to standard error, and of it
+	complaints tail   // what is none of the trace's
+	qmp        *qmp.Client
+	disk       *vhostuser.Backend
+	card       *vhostuser.Card
+	begun      time.Time // what the devices count from
+	limit      time.Duration
 
 	incoming bool // it is a destination
 
@@ -157,6 +160,8 @@ func (l *listener) accept(ctx context.Context, group int) (*net.UnixConn, error)
 func startGuest(ctx context.Context, fail context.CancelCauseFunc, o guestOptions) (_ *guest, err error) {
 	g := &guest{name: o.name, limit: o.limit, incoming: o.incoming, fail: fail, ended: make(chan struct{})}
 	g.console = &console{tail: tail{max: maxConsole}, broken: g.crashed}
+	g.complaints.max = 64 << 10
+	g.trace = newTrace(&g.complaints)
 	var files inherited
 	defer func() {
 		files.close()
@@ -165,7 +170,11 @@ func startGuest(ctx context.Context, fail context.CancelCauseFunc, o guestOption
 			g.free()
 		}
 	}()
-	if g.ram, err = newMemory(o.memory); err != nil {
+	low := int64(0)
+	if o.pci {
+		low = lowPCI
+	}
+	if g.ram, err = newMemory(o.memory, low); err != nil {
 		return nil, err
 	}
 	ram, err := unix.FcntlInt(g.ram.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
@@ -188,7 +197,7 @@ func startGuest(ctx context.Context, fail context.CancelCauseFunc, o guestOption
 	g.agent = protocol.NewClient(g.agentConn)
 
 	device := func(name string) vhostuser.Options {
-		return vhostuser.Options{Logging: o.logging, Broken: func(err *vhostuser.GuestError) { fail(&DeviceError{g.name, name, err}) }}
+		return vhostuser.Options{Logging: o.logging, Pass: func() int64 { return g.trace.pass() }, Broken: func(err *vhostuser.GuestError) { fail(&DeviceError{g.name, name, err}) }}
 	}
 	g.begun = time.Now()
 	var card *listener
@@ -236,11 +245,19 @@ type wires struct {
 
 // args are QEMU's arguments.
 func (o *guestOptions) args(w wires) []string {
+	machine := "q35,memory-backend=" + ramBlock
+	smp := strconv.Itoa(o.cpus)
+	if o.pci {
+		machine += fmt.Sprintf(",max-ram-below-4g=%d", lowPCI)
+		// TCG makes no atomic instruction atomic for others than its vCPUs, and none
+		// at all where there can be but one.
+		smp = fmt.Sprintf("cpus=%d,maxcpus=%d", o.cpus, max(o.cpus, 2))
+	}
 	args := []string{
 		"-name", "patchgen-" + o.name, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-machine", "q35,memory-backend=ram", "-accel", o.accel, "-cpu", "max",
-		"-smp", strconv.Itoa(o.cpus), "-m", fmt.Sprintf("%dM", o.memory>>20),
-		"-object", fmt.Sprintf("memory-backend-file,id=ram,size=%d,mem-path=/dev/fd/%d,share=on", o.memory, w.ram),
+		"-machine", machine, "-accel", o.accel, "-cpu", "max",
+		"-smp", smp, "-m", fmt.Sprintf("%dM", o.memory>>20),
+		"-object", fmt.Sprintf("memory-backend-file,id=%s,size=%d,mem-path=/dev/fd/%d,share=on", ramBlock, o.memory, w.ram),
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
 		"-kernel", o.kernel, "-initrd", o.initramfs,
 		"-append", strings.Join(append([]string{"console=ttyS0", "panic=-1", "rdinit=" + initramfs.Agent}, o.cmdline...), " "),
@@ -255,6 +272,10 @@ func (o *guestOptions) args(w wires) []string {
 		)
 		args = append(args, deviceArgs...)
 	}
+	if o.pci {
+		args = append(args, pciArgs...)
+	}
+	args = append(args, traceArgs...)
 	if o.incoming {
 		args = append(args, "-incoming", "defer", "-S")
 	}
@@ -272,7 +293,20 @@ var deviceArgs = []string{
 	"-device", "virtio-net-pci,netdev=net,bus=port2,romfile=,mac=" + cardMAC + dma,
 }
 
+// pciArgs are two PCI devices for the guest's module to map memory for, and with
+// memory of their own. They are parts of QEMU that do nothing by themselves.
+var pciArgs = []string{
+	"-object", "memory-backend-ram,id=pci0,size=64K,share=on", "-device", "ivshmem-plain,memdev=pci0,master=on",
+	"-object", "memory-backend-ram,id=pci1,size=64K,share=on", "-device", "ivshmem-plain,memdev=pci1,master=on",
+}
+
 const (
+	// ramBlock is how QEMU calls the guest's RAM.
+	ramBlock = "ram"
+	// lowPCI is how much of it is below 4 GiB where there are the PCI devices, in
+	// bytes: the rest is out of reach for a device with 32 address bits.
+	lowPCI = 256 << 20
+
 	cardMAC = "52:54:00:00:00:01"
 	dma     = ",iommu_platform=on,disable-legacy=on"
 )
@@ -281,8 +315,7 @@ const (
 func (g *guest) start(path string, args []string, files []*os.File) error {
 	cmd := exec.Command(path, args...)
 	cmd.ExtraFiles = files
-	complaints := &tail{max: 64 << 10}
-	cmd.Stdout, cmd.Stderr = g.console, complaints
+	cmd.Stdout, cmd.Stderr = g.console, g.trace
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	cmd.WaitDelay = 5 * time.Second
 	started := make(chan error)
@@ -296,7 +329,7 @@ func (g *guest) start(path string, args []string, files []*os.File) error {
 			return
 		}
 		err = cmd.Wait()
-		g.gone(err, string(complaints.kept))
+		g.gone(err, string(g.complaints.kept))
 	}()
 	err := <-started
 	if errors.Is(err, os.ErrNotExist) {

@@ -20,10 +20,17 @@ const pageSize = 4096
 type memory struct {
 	file  *os.File
 	bytes []byte
+	low   int64 // so many of them are below 4 GiB
 }
 
-// newMemory makes the RAM of a guest, size bytes of zeros.
-func newMemory(size int64) (*memory, error) {
+// newMemory makes the RAM of a guest, size bytes of zeros. Of these low are below
+// 4 GiB (max-ram-below-4g), or for 0 as many as QEMU puts there.
+func newMemory(size, low int64) (*memory, error) {
+	if low == 0 && size >= lowLimit {
+		low = lowSize
+	} else if low == 0 {
+		low = size
+	}
 	fd, err := unix.MemfdCreate("patchgen-guest", unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("memfd_create: %w", err)
@@ -33,12 +40,12 @@ func newMemory(size int64) (*memory, error) {
 		f.Close()
 		return nil, fmt.Errorf("a guest's memory of %d MiB: %w", size>>20, err)
 	}
-	b, err := unix.Mmap(fd, 0, int(size), unix.PROT_READ, unix.MAP_SHARED)
+	b, err := unix.Mmap(fd, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("map a guest's memory of %d MiB: %w", size>>20, err)
 	}
-	return &memory{f, b}, nil
+	return &memory{f, b, min(low, size)}, nil
 }
 
 func (m *memory) close() {
@@ -55,18 +62,15 @@ const (
 
 // gpa returns the guest-physical address of an offset into the RAM.
 func (m *memory) gpa(offset int64) uint64 {
-	if len(m.bytes) >= lowLimit && offset >= lowSize {
-		return aboveHole + uint64(offset) - lowSize
+	if offset >= m.low {
+		return aboveHole + uint64(offset-m.low)
 	}
 	return uint64(offset)
 }
 
 // offset is the inverse of gpa; false if there is no RAM.
 func (m *memory) offset(gpa uint64) (int64, bool) {
-	low := uint64(len(m.bytes))
-	if low >= lowLimit {
-		low = lowSize
-	}
+	low := uint64(m.low)
 	switch {
 	case gpa < low:
 		return int64(gpa), true

@@ -11,7 +11,7 @@ import (
 
 func testMemory(t testing.TB, size int64) *memory {
 	t.Helper()
-	m, err := newMemory(size)
+	m, err := newMemory(size, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

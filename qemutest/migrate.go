@@ -5,13 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
+	"net"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"patchgen/qemutest/qmp"
+	"patchgen/qemutest/stream"
 )
 
 // A migration is held open in its warm-up until release: migration/migration.c,
@@ -114,6 +113,8 @@ var errFailed = errors.New("migration failed")
 type migration struct {
 	source, destination *guest
 	from, to            *watch
+	sends               *sends
+	relayed             chan error // gets what the relay of the stream ended with, once
 }
 
 type parameters map[string]any
@@ -122,18 +123,50 @@ func (m *migration) set(ctx context.Context, p parameters) error {
 	return m.source.do(ctx, "migrate-set-parameters", p, nil)
 }
 
-// begin starts the migration and returns when the first pass is over.
-func (m *migration) begin(ctx context.Context) error {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("socketpair: %w", err)
-	}
+// connect gives both QEMUs a connection to us, and has what the source says told to
+// the destination as it is.
+func (m *migration) connect(ctx context.Context) error {
+	var ends [2]*net.UnixConn
+	defer func() {
+		for _, c := range ends {
+			if c != nil {
+				c.Close()
+			}
+		}
+	}()
 	for i, g := range []*guest{m.source, m.destination} {
-		f := os.NewFile(uintptr(fds[i]), "migration")
-		defer f.Close()
-		if err := g.qmp.SendFile(ctx, "migration", f); err != nil {
+		var files inherited
+		conn, _, err := files.connect()
+		if err != nil {
+			return err
+		}
+		ends[i] = conn
+		err = g.qmp.SendFile(ctx, "migration", files[0])
+		files.close()
+		if err != nil {
 			return g.told(ctx, err)
 		}
+	}
+	m.sends = newSends(m.source.trace, int64(len(m.source.ram.bytes)))
+	m.relayed = make(chan error, 1)
+	from, to := ends[0], ends[1]
+	ends = [2]*net.UnixConn{}
+	// It ends with the source's QEMU, which closes its end of the connection.
+	go func() {
+		err := stream.Relay(to, from, m.sends.reader)
+		from.Close()
+		to.Close()
+		m.relayed <- err
+	}()
+	return nil
+}
+
+// begin starts the migration and returns when the first pass is over.
+func (m *migration) begin(ctx context.Context) error {
+	if err := m.connect(ctx); err != nil {
+		return err
+	}
+	for _, g := range []*guest{m.source, m.destination} {
 		capabilities := []map[string]any{{"capability": "events", "state": true}}
 		if g == m.source {
 			capabilities = append(capabilities, map[string]any{"capability": "pause-before-switchover", "state": true})
@@ -157,9 +190,21 @@ func (m *migration) begin(ctx context.Context) error {
 	if err := m.source.do(ctx, "migrate", uri, nil); err != nil {
 		return err
 	}
-	// Pass 1 begins with a look at the dirty log, too.
-	err = m.from.wait(ctx, "end of the migration's first pass", func(status string, pass int64) bool {
-		return pass >= 2 || status == statusSwitchover
+	return m.hold(ctx, 2)
+}
+
+// advance lets the migration go on to a later pass and holds it there.
+func (m *migration) advance(ctx context.Context, pass int64) error {
+	if err := m.set(ctx, parameters{"max-bandwidth": firstPass}); err != nil {
+		return err
+	}
+	return m.hold(ctx, pass)
+}
+
+// hold slows the migration down as soon as the pass has begun. Passes count from 1.
+func (m *migration) hold(ctx context.Context, pass int64) error {
+	err := m.from.wait(ctx, fmt.Sprintf("pass %d of the migration", pass), func(status string, now int64) bool {
+		return now >= pass || status == statusSwitchover
 	})
 	if err != nil {
 		return m.failure(ctx, err)
@@ -210,6 +255,29 @@ func (m *migration) finish(ctx context.Context) error {
 		if err := w.wait(ctx, "end of the migration", completed); err != nil {
 			return m.failure(ctx, err)
 		}
+	}
+	return m.read(ctx)
+}
+
+// read waits until all of the stream has been read, and holds what was read against
+// what QEMU says that it sent.
+func (m *migration) read(ctx context.Context) error {
+	limited, cancel := context.WithTimeoutCause(ctx, qemuLimit, &TimeError{"end of the migration's stream", qemuLimit})
+	defer cancel()
+	select {
+	case err := <-m.relayed:
+		if err != nil {
+			return &QEMUError{What: "the source's QEMU: its migration stream", Err: err}
+		}
+	case <-limited.Done():
+		return context.Cause(limited)
+	}
+	info, err := m.source.migrationInfo(ctx)
+	if err != nil {
+		return err
+	}
+	if sent := info.RAM.Normal + info.RAM.Duplicate; sent != m.sends.total {
+		return &QEMUError{What: "the source's QEMU", Err: fmt.Errorf("it says that it sent %d pages, and its stream has %d", sent, m.sends.total)}
 	}
 	return nil
 }

@@ -50,6 +50,7 @@ type Proof struct {
 	Accel     string            // "tcg" or "kvm"
 	Kernels   map[string]string // by Unpatched and Patched, the file names of bzImages
 	Initramfs string            // file name
+	Module    []byte            // package dmatest's, built for the patched kernel; for Matrix
 	Cmdline   []string          // more of the kernels' command lines
 	CPUs      []int             // each run is made with each of these
 	Memory    int64             // of a guest, bytes
@@ -122,22 +123,26 @@ func (p *Proof) Check() error {
 	return nil
 }
 
+// stage begins a stage of so many runs.
+func (p *Proof) stage(name string, runs int) progress.Reporter {
+	if p.Progress == nil {
+		return progress.Nop{}
+	}
+	p.Progress.Stage(name, int64(runs), "runs")
+	return p.Progress
+}
+
 // Prove makes the runs, each with each number of vCPUs. It stops at the first
 // after which the others would show nothing. The error is *RunError, or the
 // context's cause.
-func (p *Proof) Prove(ctx context.Context) (*Report, error) {
-	reporter := p.Progress
-	if reporter == nil {
-		reporter = progress.Nop{}
-	}
-	reporter.Stage("migrate", int64(len(Runs)*len(p.CPUs)), "runs")
+func (p *Proof) Prove(ctx context.Context, report *Report) error {
+	reporter := p.stage("migrate", len(Runs)*len(p.CPUs))
 	defer reporter.End()
-	report := &Report{Verdict: Pass, Accelerator: p.Accel, Seed: p.Seed, Memory: p.Memory}
 	for _, cpus := range p.CPUs {
 		for _, run := range Runs {
 			o, err := p.run(ctx, report, run, cpus)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			report.add(o)
 			if p.Done != nil {
@@ -145,57 +150,58 @@ func (p *Proof) Prove(ctx context.Context) (*Report, error) {
 			}
 			reporter.Step(int64(len(report.Runs)))
 			if o.Verdict == Unfit {
-				return report, nil
+				return nil
 			}
 		}
 	}
-	return report, nil
+	return nil
 }
 
 // run makes a run until it is valid.
-func (p *Proof) run(ctx context.Context, report *Report, run Run, cpus int) (Outcome, error) {
+func (p *Proof) run(ctx context.Context, report *Report, run Run, cpus int) (r Outcome, err error) {
 	begin := time.Now()
-	for invalid := 0; ; invalid++ {
-		if invalid > maxInvalid {
-			return Outcome{}, &RunError{Run: run.Name, CPUs: cpus, Err: &InvalidError{invalid}}
+	invalid, err := p.valid(run.Name, cpus, func(seed uint64) error {
+		o := guestOptions{kernel: p.Kernels[run.Kernel], cpus: cpus, memory: p.Memory, logging: run.Device == Logging}
+		if run.Kernel == Patched {
+			o.cmdline = []string{armed}
 		}
-		t := &trial{Proof: p, report: report, run: run, cpus: cpus, seed: p.Seed + uint64(invalid)}
-		r, err := t.make(ctx)
-		if err == errEarly {
-			continue
+		t := &trial{Proof: p, report: report, run: run, cpus: cpus, seed: seed}
+		if run.Device != None {
+			o.disk = &vhostuser.Disk{Sectors: uint64(p.Written) / 512, Read: t.sectors}
 		}
-		if err != nil {
-			return Outcome{}, err
+		return p.pair(ctx, run.Name, o, func(ctx context.Context, m *migration) (err error) {
+			t.moved = m
+			r, err = t.migrate(ctx)
+			return err
+		})
+	})
+	r.Invalid, r.Seconds = invalid, time.Since(begin).Seconds()
+	return r, err
+}
+
+// armed has the kernel ask its drivers for the calls that mark.
+const armed = "dma_page_dirtying=armed"
+
+// valid tries until the migration does not switch over too early, and returns how
+// often it did.
+func (p *Proof) valid(name string, cpus int, try func(seed uint64) error) (invalid int, err error) {
+	for ; invalid <= maxInvalid; invalid++ {
+		if err := try(p.Seed + uint64(invalid)); err != errEarly {
+			return invalid, err
 		}
-		r.Invalid = invalid
-		r.Seconds = time.Since(begin).Seconds()
-		return r, nil
 	}
+	return invalid, &RunError{Run: name, CPUs: cpus, Err: &InvalidError{invalid}}
 }
 
-// A trial is one try of a run.
-type trial struct {
-	*Proof
-	report *Report
-	run    Run
-	cpus   int
-	seed   uint64 // of what is written
-	moved  migration
-	begun  time.Time // of the migration
-	stored map[int64]store
-}
-
-// old is the seed of what is in the buffer before.
-func (t *trial) old() uint64 { return ^t.seed }
-
-// make makes the trial and leaves nothing of it behind.
-func (t *trial) make(parent context.Context) (r Outcome, err error) {
+// pair starts a source and a destination, makes the experiment with them, and leaves
+// nothing of them behind. The error is errEarly, *RunError or the context's cause.
+func (p *Proof) pair(parent context.Context, name string, o guestOptions, experiment func(context.Context, *migration) error) (err error) {
 	ctx, fail := context.WithCancelCause(parent)
 	var guests []*guest
 	defer func() {
 		var consoles []string
 		if err != nil && err != errEarly && parent.Err() == nil {
-			consoles = t.keep(guests)
+			consoles = p.keep(name, o.cpus, guests)
 		}
 		fail(nil)
 		for _, g := range guests {
@@ -206,38 +212,44 @@ func (t *trial) make(parent context.Context) (r Outcome, err error) {
 			if parent.Err() != nil {
 				err = context.Cause(parent)
 			} else {
-				err = &RunError{t.run.Name, t.cpus, err, consoles}
+				err = &RunError{name, o.cpus, err, consoles}
 			}
 		}
 	}()
-	start := func(name string, w *watch) (*guest, error) {
-		o := guestOptions{
-			name: name, qemu: t.QEMU, accel: t.Accel,
-			kernel: t.Kernels[t.run.Kernel], initramfs: t.Initramfs, cmdline: slices.Clone(t.Cmdline),
-			cpus: t.cpus, memory: t.Memory, limit: t.Limit,
-			logging: t.run.Device == Logging, incoming: name == "destination", events: w.event,
-		}
-		if t.run.Kernel == Patched {
-			o.cmdline = append(o.cmdline, "dma_page_dirtying=armed")
-		}
-		if t.run.Device != None {
-			o.disk = &vhostuser.Disk{Sectors: uint64(t.Written) / 512, Read: t.sectors}
-		}
+	o.qemu, o.accel, o.initramfs, o.limit = p.QEMU, p.Accel, p.Initramfs, p.Limit
+	o.cmdline = append(slices.Clone(p.Cmdline), o.cmdline...)
+	m := &migration{from: newWatch(), to: newWatch()}
+	for _, end := range []struct {
+		name  string
+		watch *watch
+		guest **guest
+	}{{"source", m.from, &m.source}, {"destination", m.to, &m.destination}} {
+		o.name, o.incoming, o.events = end.name, end.name == "destination", end.watch.event
 		g, err := startGuest(ctx, fail, o)
-		if err == nil {
-			guests = append(guests, g)
+		if err != nil {
+			return err
 		}
-		return g, err
+		guests = append(guests, g)
+		*end.guest = g
 	}
-	t.moved.from, t.moved.to = newWatch(), newWatch()
-	if t.moved.source, err = start("source", t.moved.from); err != nil {
-		return r, err
-	}
-	if t.moved.destination, err = start("destination", t.moved.to); err != nil {
-		return r, err
-	}
-	return t.migrate(ctx)
+	return experiment(ctx, m)
 }
+
+// A trial is one try of a run.
+type trial struct {
+	*Proof
+	report   *Report
+	run      Run
+	cpus     int
+	seed     uint64 // of what is written
+	moved    *migration
+	begun    time.Time // of the migration
+	stored   map[int64]store
+	storedIn int64 // the pass in which the CPU did
+}
+
+// old is the seed of what is in the buffer before.
+func (t *trial) old() uint64 { return ^t.seed }
 
 // sectors is what the disk holds: page i of it is the pattern's page i.
 func (t *trial) sectors(p []byte, offset int64) {
@@ -316,7 +328,8 @@ func (t *trial) migrate(ctx context.Context) (Outcome, error) {
 		return r, err
 	}
 	r.Passes, r.DowntimeMS = info.RAM.Passes, info.Downtime
-	r.Resent = info.RAM.Normal + info.RAM.Duplicate - info.RAM.Total/pageSize
+	r.Resent, r.OverReported = t.moved.sends.again()
+	r.Sends = t.moved.sends.passes
 
 	if err := t.stores(buffer); err != nil {
 		return r, err
@@ -358,7 +371,9 @@ func (t *trial) logged(ctx context.Context) error {
 func (t *trial) work(ctx context.Context, r *Outcome) error {
 	source := t.moved.source
 	if t.run.Device == None {
-		return source.ask(ctx, protocol.OpStore, protocol.StoreArgs{Seed: t.seed}, nil)
+		err := source.ask(ctx, protocol.OpStore, protocol.StoreArgs{Seed: t.seed}, nil)
+		t.storedIn = source.trace.pass()
+		return err
 	}
 	if err := source.ask(ctx, protocol.OpRead, protocol.ReadArgs{}, nil); err != nil {
 		return err
@@ -432,20 +447,25 @@ func (t *trial) numbers(runs []protocol.Run, n int) ([]int64, error) {
 }
 
 // keep writes the guests' consoles and returns the names of the files.
-func (t *trial) keep(guests []*guest) []string {
-	if t.Consoles == "" || os.MkdirAll(t.Consoles, 0o777) != nil {
-		return nil
-	}
+func (p *Proof) keep(run string, cpus int, guests []*guest) []string {
 	var names []string
 	for _, g := range guests {
-		text := g.console.Bytes()
-		if len(bytes.TrimSpace(text)) == 0 {
-			continue
-		}
-		name := filepath.Join(t.Consoles, fmt.Sprintf("%s-%d-%s.log", t.run.Name, t.cpus, g.name))
-		if os.WriteFile(name, text, 0o666) == nil {
+		if name := p.keepText(fmt.Sprintf("%s-%d-%s.log", run, cpus, g.name), g.console.Bytes()); name != "" {
 			names = append(names, name)
 		}
 	}
 	return names
+}
+
+// keepText writes what a guest printed and returns the name of the file, "" if there
+// is none.
+func (p *Proof) keepText(name string, text []byte) string {
+	if p.Consoles == "" || len(bytes.TrimSpace(text)) == 0 || os.MkdirAll(p.Consoles, 0o777) != nil {
+		return ""
+	}
+	name = filepath.Join(p.Consoles, name)
+	if os.WriteFile(name, text, 0o666) != nil {
+		return ""
+	}
+	return name
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/xml"
 	"errors"
+	"io"
 	"net/netip"
 	"strings"
 	"testing"
@@ -88,7 +89,7 @@ func TestSectors(t *testing.T) {
 
 func TestNumbers(t *testing.T) {
 	m := testMemory(t, 0xb000_0000)
-	tr := &trial{Proof: &Proof{}, moved: migration{source: &guest{ram: m}}}
+	tr := &trial{Proof: &Proof{}, moved: &migration{source: &guest{ram: m}}}
 	above := uint64(aboveHole / pageSize)
 	got, err := tr.numbers([]protocol.Run{{5, 2}, {above, 1}}, 3)
 	if diff := cmp.Diff([]int64{5, 6, lowSize / pageSize}, got); diff != "" || err != nil {
@@ -119,6 +120,7 @@ func TestJudge(t *testing.T) {
 		{0, Outcome{Written: 8}, Pass},
 		{0, Outcome{Written: 8, Missed: 1}, Unfit},
 		{0, Outcome{Written: 8, others: 1}, Unfit},
+		{3, Outcome{Written: 8, stale: 1}, Unfit},
 		{1, Outcome{Written: 12, Missed: 12, Drivers: blind}, Pass},
 		{1, Outcome{Written: 12, Missed: 0, Drivers: []Driver{{"virtio_blk", 8, 0}}}, Unfit},
 		{1, Outcome{Written: 12, Missed: 8, Drivers: []Driver{{"virtio_blk", 8, 8}, {"virtio_net", 4, 0}}}, Unfit},
@@ -139,32 +141,39 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// TestCount: what differs is missed if a device wrote it as data, nobody's if
-// none did, and left out if it is in a ring.
+// TestCount: what was written and not sent in a later pass is missed, even if it
+// arrived by chance; what was, and differs, is the migration's fault; what nobody
+// wrote is nobody's, and what is in a ring is left out.
 func TestCount(t *testing.T) {
 	m := testMemory(t, 1<<20)
-	tr := &trial{Proof: &Proof{}, moved: migration{source: &guest{ram: m}}}
+	s := newSends(newTrace(io.Discard), 1<<20)
+	tr := &trial{Proof: &Proof{}, moved: &migration{source: &guest{ram: m}, sends: s}}
 	tr.stored = map[int64]store{
-		1: {"virtio_blk", vhostuser.Write{Kind: vhostuser.Data, Source: 4096, At: 1500 * time.Microsecond}},
-		2: {"virtio_blk", vhostuser.Write{Kind: vhostuser.Status}},
-		3: {"virtio_net", vhostuser.Write{Kind: vhostuser.Header}},
-		4: {"virtio_net", vhostuser.Write{Kind: vhostuser.Ring}},
+		1: {"virtio_blk", vhostuser.Write{Kind: vhostuser.Data, Source: 4096, At: 1500 * time.Microsecond, Pass: 2}},
+		2: {"virtio_blk", vhostuser.Write{Kind: vhostuser.Status, Pass: 2}},
+		3: {"virtio_net", vhostuser.Write{Kind: vhostuser.Header, Pass: 2}},
+		4: {"virtio_net", vhostuser.Write{Kind: vhostuser.Ring, Pass: 2}},
+		5: {"virtio_net", vhostuser.Write{Kind: vhostuser.Data, Pass: 3}},
+		6: {"virtio_net", vhostuser.Write{Kind: vhostuser.Data, Pass: 2}},
+	}
+	for page, pass := range map[int64]uint32{1: 1, 2: 3, 3: 2, 4: 1, 5: 4, 6: 3} {
+		s.pages[page].last = pass
 	}
 	var o Outcome
-	tr.count(&o, []int64{1, 3, 4, 9})
+	tr.count(&o, []int64{1, 4, 6, 9})
 	want := Outcome{
-		Written: 3, Missed: 2, Others: []uint64{9 * 4096},
-		Drivers: []Driver{{"virtio_blk", 2, 1}, {"virtio_net", 1, 1}},
+		Written: 5, Missed: 2, Others: []uint64{9 * 4096},
+		Drivers: []Driver{{"virtio_blk", 2, 1}, {"virtio_net", 3, 1}},
 		Lost: []Page{
-			{GPA: 4096, Driver: "virtio_blk", What: "data", Source: 4096, AtMS: 1},
-			{GPA: 3 * 4096, Driver: "virtio_net", What: "header"},
+			{GPA: 4096, Driver: "virtio_blk", What: "data", Source: 4096, AtMS: 1, Pass: 2},
+			{GPA: 3 * 4096, Driver: "virtio_net", What: "header", Pass: 2},
 		},
-		others: 1,
+		others: 1, stale: 1,
 	}
 	if diff := cmp.Diff(want, o, cmp.AllowUnexported(Outcome{})); diff != "" {
 		t.Error(diff)
 	}
-	if got := o.Lost[0].String(); got != "0x1000, data, written by the disk, byte 4096, 1 ms after the migration began" {
+	if got := o.Lost[0].String(); got != "0x1000, data, written by the disk, byte 4096 in pass 2, 1 ms after the migration began" {
 		t.Error(got)
 	}
 }
@@ -260,7 +269,7 @@ func TestReport(t *testing.T) {
 		t.Errorf("%s: %s", r.Verdict, r.Why)
 	}
 	var b strings.Builder
-	if err := r.WriteKTAP(&b); err != nil {
+	if err := WriteKTAP(&b, []*Report{r}); err != nil {
 		t.Fatal(err)
 	}
 	k := ParseKTAP([]byte(b.String()))
@@ -269,7 +278,7 @@ func TestReport(t *testing.T) {
 	}
 	r.Runs[3].Verdict = Pass
 	b.Reset()
-	if err := r.WriteKTAP(&b); err != nil {
+	if err := WriteKTAP(&b, []*Report{r}); err != nil {
 		t.Fatal(err)
 	}
 	if err := ParseKTAP([]byte(b.String())).AllPassed("migration_1_vcpus"); err != nil {
@@ -279,7 +288,7 @@ func TestReport(t *testing.T) {
 
 func TestJUnit(t *testing.T) {
 	var b strings.Builder
-	if err := sampleReport().WriteJUnit(&b); err != nil {
+	if err := WriteJUnit(&b, []*Report{sampleReport()}); err != nil {
 		t.Fatal(err)
 	}
 	var doc struct {

@@ -1,106 +1,348 @@
 package qemutest
 
 import (
+	"cmp"
 	"encoding/xml"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"time"
 )
 
-// A Report is what a proof showed.
+// A Report is what the tests of one tree showed.
 type Report struct {
-	Verdict     string `json:"verdict"` // the gravest of the runs
+	Verdict     string `json:"verdict"` // the gravest of all
 	Why         string `json:"why,omitempty"`
+	Tree        string `json:"tree"` // where it comes from
 	Accelerator string `json:"accelerator"`
 	QEMU        string `json:"qemu"`   // its version
 	Kernel      string `json:"kernel"` // release that the guest tells
 	Seed        uint64 `json:"seed"`
-	Memory      int64  `json:"memory"` // of a guest, bytes
+	Memory      int64  `json:"memory"` // of a guest of the proof, bytes
 
-	Runs []Outcome `json:"runs"`
+	KUnit   []KUnitRun  `json:"kunit,omitempty"`
+	Runs    []Outcome   `json:"runs"`
+	Matrix  []MatrixRun `json:"matrix,omitempty"`
+	Mutants []Mutant    `json:"mutants,omitempty"`
+	Seconds float64     `json:"seconds"` // that all took
+
+	begun time.Time
+}
+
+// A Sum is the figures of a report in short.
+type Sum struct {
+	Passed, Failed            int // cases of the suite, with all numbers of vCPUs
+	Written, Missed, Unmarked int // pages in the proof, and those missed without the series
+	CellsWritten, CellsMissed int // pages in the matrix that must be sent again
+	CellsQuiet, CellsOver     int // those that must not, and over-reported ones
+	Stores, StoresLost        uint64
+	Killed                    int // mutants
+}
+
+// Plus adds two sums.
+func (s Sum) Plus(o Sum) Sum {
+	return Sum{
+		s.Passed + o.Passed, s.Failed + o.Failed, s.Written + o.Written, s.Missed + o.Missed, s.Unmarked + o.Unmarked,
+		s.CellsWritten + o.CellsWritten, s.CellsMissed + o.CellsMissed, s.CellsQuiet + o.CellsQuiet, s.CellsOver + o.CellsOver,
+		s.Stores + o.Stores, s.StoresLost + o.StoresLost, s.Killed + o.Killed,
+	}
+}
+
+// Sum sums the report up.
+func (r *Report) Sum() (s Sum) {
+	for _, k := range r.KUnit {
+		s.Passed += k.Passed
+		s.Failed += k.Failed
+	}
+	for _, o := range r.Runs {
+		switch o.Name {
+		case "proof":
+			s.Written += o.Written
+			s.Missed += o.Missed
+		case "loss":
+			s.Unmarked += o.Missed
+		}
+	}
+	for _, m := range r.Matrix {
+		for _, c := range m.Cells {
+			if c.Want == Dirty {
+				s.CellsWritten += c.Written
+				s.CellsMissed += c.Missed
+			}
+			s.CellsQuiet += c.Quiet
+			s.CellsOver += c.Over
+		}
+		if m.Writers != nil {
+			s.Stores += m.Writers.Stores
+			s.StoresLost += m.Writers.Lost
+		}
+	}
+	for _, m := range r.Mutants {
+		if m.Verdict() == Pass {
+			s.Killed++
+		}
+	}
+	return s
 }
 
 // gravity is the order of the verdicts.
-var gravity = map[string]int{Pass: 0, Fail: 1, Lost: 2, Unfit: 3}
+var gravity = map[string]int{Pass: 0, Fail: 1, Lost: 2, Crashed: 3, Unfit: 4}
+
+// Graver reports whether verdict a is graver than b.
+func Graver(a, b string) bool { return gravity[a] > gravity[b] }
+
+func (r *Report) set(verdict, what, why string) {
+	if Graver(verdict, r.Verdict) {
+		r.Verdict, r.Why = verdict, what+": "+why
+	}
+}
+
+// NewReport returns the report of a tree before it was tested.
+func NewReport(p *Proof, tree, release string) *Report {
+	return &Report{Verdict: Pass, Tree: tree, Accelerator: p.Accel, Kernel: release, Seed: p.Seed, Memory: p.Memory, begun: time.Now()}
+}
+
+// End notes how long it took.
+func (r *Report) End() { r.Seconds = time.Since(r.begun).Seconds() }
 
 func (r *Report) add(o Outcome) {
 	r.Runs = append(r.Runs, o)
-	if gravity[o.Verdict] > gravity[r.Verdict] {
-		r.Verdict = o.Verdict
-		r.Why = fmt.Sprintf("%s run with %s: %s", o.Name, count(o.CPUs, "vCPU"), o.Why)
-	}
+	r.set(o.Verdict, fmt.Sprintf("%s run with %s", o.Name, count(o.CPUs, "vCPU")), o.Why)
 }
 
-// byCPUs returns the runs in groups of the same number of vCPUs.
-func (r *Report) byCPUs() [][]Outcome {
-	var groups [][]Outcome
-	for i, o := range r.Runs {
-		if i == 0 || o.CPUs != r.Runs[i-1].CPUs {
-			groups = append(groups, nil)
-		}
-		groups[len(groups)-1] = append(groups[len(groups)-1], o)
-	}
-	return groups
+// AddMutant adds what became of a mutant.
+func (r *Report) AddMutant(m Mutant) {
+	r.Mutants = append(r.Mutants, m)
+	r.set(m.Verdict(), "mutant "+m.Name, m.Why())
 }
 
-// WriteKTAP writes the report as Documentation/dev-tools/ktap.rst wants it: a
-// test for each number of vCPUs, and in it one for each run, those that were
-// not made being skipped.
-func (r *Report) WriteKTAP(w io.Writer) error {
-	var b strings.Builder
-	groups := r.byCPUs()
-	fmt.Fprintf(&b, "KTAP version 1\n1..%d\n", len(groups))
-	for i, group := range groups {
-		fmt.Fprintf(&b, "    KTAP version 1\n    1..%d\n", len(Runs))
-		ok := "ok"
-		for j, run := range Runs {
-			if j >= len(group) {
-				fmt.Fprintf(&b, "    ok %d %s # SKIP a run before it says that the surroundings are unfit\n", j+1, run.Name)
-				continue
+func (m *MatrixRun) name() string {
+	name := "matrix with " + count(m.CPUs, "vCPU")
+	if m.Bounced {
+		name += ", all bounced"
+	}
+	return name
+}
+
+// A Row is what all runs of the matrix showed of one call in one direction.
+type Row struct {
+	API       string
+	Direction string
+	Want      string // Dirty, Clean or Missed
+	Cells     int
+	Written   int // pages
+	Missed    int
+	Quiet     int
+	Over      int
+	Verdict   string
+	Why       string // of the first cell that isn't Pass
+	Bad       []string
+}
+
+// Rows sums up the runs of the matrix, in the order of their cells.
+func Rows(runs []MatrixRun) []Row {
+	var rows []Row
+	at := make(map[[3]string]int)
+	for _, run := range runs {
+		for _, c := range run.Cells {
+			api := c.API
+			if !c.Marking {
+				api = anyOff
 			}
-			o := group[j]
-			fmt.Fprintf(&b, "    # %s\n", o.figures())
-			state := "ok"
-			if o.Verdict != Pass {
-				state, ok = "not ok", "not ok"
-				fmt.Fprintf(&b, "    # %s: %s\n", o.Verdict, o.Why)
-				for _, p := range o.Lost[:min(len(o.Lost), 20)] {
-					fmt.Fprintf(&b, "    # missed %v\n", p)
+			switch {
+			case c.Length == 0:
+				api += ", 0 bytes"
+			case c.Bounced && c.Direction != "TO_DEVICE" && (!c.Marking || c.Want == Clean):
+				api += ", bounced"
+			}
+			key := [3]string{api, c.Direction, c.Want}
+			i, ok := at[key]
+			if !ok {
+				i = len(rows)
+				at[key] = i
+				rows = append(rows, Row{API: api, Direction: c.Direction, Want: c.Want, Verdict: Pass})
+			}
+			row := &rows[i]
+			row.Cells++
+			row.Written += c.Written
+			row.Missed += c.Missed
+			row.Quiet += c.Quiet
+			row.Over += c.Over
+			if Graver(c.Verdict, row.Verdict) {
+				row.Verdict, row.Why = c.Verdict, fmt.Sprintf("%s: %s", c.Name, c.Why)
+				row.Bad = nil
+				for _, p := range c.Bad {
+					row.Bad = append(row.Bad, p.String())
 				}
 			}
-			fmt.Fprintf(&b, "    %s %d %s\n", state, j+1, run.Name)
 		}
-		fmt.Fprintf(&b, "%s %d migration_%d_vcpus\n", ok, i+1, group[0].CPUs)
+	}
+	slices.SortStableFunc(rows, func(a, b Row) int {
+		return cmp.Compare(rank(a), rank(b))
+	})
+	return rows
+}
+
+// anyOff is the row of what comes back while marking is off, by whichever call.
+const anyOff = "any of these, marking off"
+
+// rank puts behind the calls what they do not do.
+func rank(r Row) int {
+	if strings.HasPrefix(r.API, anyOff) {
+		return 1
+	}
+	return 0
+}
+
+// A suite is a group of checks, for the formats of CI systems.
+type suite struct {
+	name   string
+	checks []check
+}
+
+type check struct {
+	name    string
+	verdict string // "" if it was not made
+	why     string
+	figures string
+	details []string // of one that failed
+	seconds float64
+}
+
+// suites returns all that was tested.
+func (r *Report) suites() []suite {
+	var suites []suite
+	for _, k := range r.KUnit {
+		suites = append(suites, suite{fmt.Sprintf("kunit_%d_vcpus", k.CPUs), []check{{
+			name: kunitSuite, verdict: k.Verdict, why: k.Why, seconds: k.Seconds,
+			figures: fmt.Sprintf("%d passed, %d skipped, %d failed", k.Passed, k.Skipped, k.Failed),
+		}}})
+	}
+	for i := 0; i < len(r.Runs); i += len(Runs) {
+		group := r.Runs[i:min(i+len(Runs), len(r.Runs))]
+		s := suite{name: fmt.Sprintf("migration_%d_vcpus", group[0].CPUs)}
+		for j, run := range Runs {
+			c := check{name: run.Name, why: "a run before it says that the surroundings are unfit"}
+			if j < len(group) {
+				o := group[j]
+				c = check{name: run.Name, verdict: o.Verdict, why: o.Why, figures: o.figures(), seconds: o.Seconds}
+				for _, p := range o.Lost {
+					if o.Verdict != Pass {
+						c.details = append(c.details, p.String())
+					}
+				}
+			}
+			s.checks = append(s.checks, c)
+		}
+		suites = append(suites, s)
+	}
+	for _, m := range r.Matrix {
+		s := suite{name: fmt.Sprintf("matrix_%d_vcpus", m.CPUs)}
+		if m.Bounced {
+			s.name += "_bounced"
+		}
+		for _, row := range Rows([]MatrixRun{m}) {
+			s.checks = append(s.checks, check{
+				name: row.API + ", " + row.Direction, verdict: row.Verdict, why: row.Why, details: row.Bad,
+				figures: fmt.Sprintf("%d cells, %d pages written, %d missed, %d quiet, %d over-reported", row.Cells, row.Written, row.Missed, row.Quiet, row.Over),
+			})
+		}
+		run := check{name: "the run as a whole", verdict: m.Verdict, why: m.Why, seconds: m.Seconds}
+		if w := m.Writers; w != nil {
+			run.figures = fmt.Sprintf("%d of %d stores lost by concurrent syncs", w.Lost, w.Stores)
+		}
+		s.checks = append(s.checks, run)
+		suites = append(suites, s)
+	}
+	if r.Mutants != nil {
+		s := suite{name: "mutants"}
+		for _, m := range r.Mutants {
+			s.checks = append(s.checks, check{name: m.Name, verdict: m.Verdict(), why: m.Why(), figures: strings.Join(m.Killers, "; "), seconds: m.Seconds})
+		}
+		suites = append(suites, s)
+	}
+	return suites
+}
+
+// maxDetails is how many lines a failed check has in KTAP.
+const maxDetails = 20
+
+// all returns the suites of all reports; those of several trees are named for them.
+func all(reports []*Report) []suite {
+	var suites []suite
+	for _, r := range reports {
+		for _, s := range r.suites() {
+			if len(reports) > 1 {
+				s.name = r.Tree + "." + s.name
+			}
+			suites = append(suites, s)
+		}
+	}
+	return suites
+}
+
+// WriteKTAP writes reports as Documentation/dev-tools/ktap.rst wants it: a test for
+// each group of checks, and in it one for each check, those that were not made being
+// skipped.
+func WriteKTAP(w io.Writer, reports []*Report) error {
+	var b strings.Builder
+	suites := all(reports)
+	fmt.Fprintf(&b, "KTAP version 1\n1..%d\n", len(suites))
+	for i, s := range suites {
+		fmt.Fprintf(&b, "    KTAP version 1\n    1..%d\n", len(s.checks))
+		ok := "ok"
+		for j, c := range s.checks {
+			if c.verdict == "" {
+				fmt.Fprintf(&b, "    ok %d %s # SKIP %s\n", j+1, c.name, c.why)
+				continue
+			}
+			if c.figures != "" {
+				fmt.Fprintf(&b, "    # %s\n", c.figures)
+			}
+			state := "ok"
+			if c.verdict != Pass {
+				state, ok = "not ok", "not ok"
+				fmt.Fprintf(&b, "    # %s: %s\n", c.verdict, c.why)
+				for _, d := range c.details[:min(len(c.details), maxDetails)] {
+					fmt.Fprintf(&b, "    # %s\n", d)
+				}
+			}
+			fmt.Fprintf(&b, "    %s %d %s\n", state, j+1, c.name)
+		}
+		fmt.Fprintf(&b, "%s %d %s\n", ok, i+1, s.name)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
 func (o *Outcome) figures() string {
-	return fmt.Sprintf("%s kernel, device %s: %d pages written, %d missed, %d resent, %d passes, %d ms down",
-		o.Kernel, o.Device, o.Written, o.Missed, o.Resent, o.Passes, o.DowntimeMS)
+	return fmt.Sprintf("%s kernel, device %s: %d pages written, %d missed, %d resent, %d over-reported, %d passes, %d ms down",
+		o.Kernel, o.Device, o.Written, o.Missed, o.Resent, o.OverReported, o.Passes, o.DowntimeMS)
 }
 
-// WriteJUnit writes the report in the XML that CI systems take for JUnit's.
-func (r *Report) WriteJUnit(w io.Writer) error {
+// WriteJUnit writes reports in the XML that CI systems take for JUnit's.
+func WriteJUnit(w io.Writer, reports []*Report) error {
 	type failure struct {
 		Message string `xml:"message,attr"`
 		Type    string `xml:"type,attr"`
 		Text    string `xml:",chardata"`
 	}
 	type testcase struct {
-		Name    string   `xml:"name,attr"`
-		Class   string   `xml:"classname,attr"`
-		Time    string   `xml:"time,attr"`
-		Failure *failure `xml:"failure,omitempty"`
-		Error   *failure `xml:"error,omitempty"`
-		Out     string   `xml:"system-out"`
+		Name    string    `xml:"name,attr"`
+		Class   string    `xml:"classname,attr"`
+		Time    string    `xml:"time,attr"`
+		Failure *failure  `xml:"failure,omitempty"`
+		Error   *failure  `xml:"error,omitempty"`
+		Skipped *struct{} `xml:"skipped,omitempty"`
+		Out     string    `xml:"system-out"`
 	}
 	type testsuite struct {
 		Name     string     `xml:"name,attr"`
 		Tests    int        `xml:"tests,attr"`
 		Failures int        `xml:"failures,attr"`
 		Errors   int        `xml:"errors,attr"`
+		Skipped  int        `xml:"skipped,attr"`
 		Time     string     `xml:"time,attr"`
 		Cases    []testcase `xml:"testcase"`
 	}
@@ -108,23 +350,26 @@ func (r *Report) WriteJUnit(w io.Writer) error {
 		XMLName xml.Name    `xml:"testsuites"`
 		Suites  []testsuite `xml:"testsuite"`
 	}
-	for _, group := range r.byCPUs() {
-		s := testsuite{Name: fmt.Sprintf("patchgen.migration.%d-vcpus", group[0].CPUs), Tests: len(group)}
+	for _, from := range all(reports) {
+		s := testsuite{Name: "patchgen." + from.name, Tests: len(from.checks)}
 		var total float64
-		for _, o := range group {
-			c := testcase{Name: o.Name, Class: s.Name, Time: fmt.Sprintf("%.3f", o.Seconds), Out: o.figures()}
-			total += o.Seconds
-			var pages strings.Builder
-			for _, p := range o.Lost {
-				fmt.Fprintln(&pages, p)
+		for _, k := range from.checks {
+			c := testcase{Name: k.name, Class: s.Name, Time: fmt.Sprintf("%.3f", k.seconds), Out: k.figures}
+			total += k.seconds
+			var details strings.Builder
+			for _, d := range k.details {
+				fmt.Fprintln(&details, d)
 			}
-			switch f := (failure{o.Why, o.Verdict, pages.String()}); o.Verdict {
+			switch f := (failure{k.why, k.verdict, details.String()}); k.verdict {
 			case Lost, Fail:
 				c.Failure = &f
 				s.Failures++
-			case Unfit:
+			case Unfit, Crashed:
 				c.Error = &f
 				s.Errors++
+			case "":
+				c.Skipped = &struct{}{}
+				s.Skipped++
 			}
 			s.Cases = append(s.Cases, c)
 		}

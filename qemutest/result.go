@@ -3,6 +3,8 @@ package qemutest
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"patchgen/qemutest/vhostuser"
 )
@@ -11,7 +13,9 @@ import (
 const (
 	Pass = "pass"
 	Lost = "lost" // pages were lost that must not be
-	Fail = "fail" // no pages were lost where marking was off
+	Fail = "fail" // the series does what it must not, or its own tests fail
+	// Crashed says that the kernel broke while its own tests ran.
+	Crashed = "crashed"
 	// Unfit says that the run shows a fault of the surroundings, and nothing
 	// of the kernels.
 	Unfit = "unfit"
@@ -25,14 +29,15 @@ type Outcome struct {
 	CPUs   int    `json:"cpus"`
 
 	Written      int    `json:"written"`       // pages that the devices, or in the calibration the CPU, wrote in the warm-up
-	Missed       int    `json:"missed"`        // of these, not the same on the destination
-	Resent       int64  `json:"resent"`        // pages sent again, whoever wrote them
-	OverReported *int64 `json:"over_reported"` // nil: not measured
+	Missed       int    `json:"missed"`        // of these, not sent in a later pass, or not the same on the destination
+	Resent       int64  `json:"resent"`        // times that a page was sent again, whoever wrote it
+	OverReported int64  `json:"over_reported"` // of these, with the contents that it was sent with before: nobody changed it
 	Passes       int64  `json:"passes"`
 	DowntimeMS   int64  `json:"downtime_ms"`
 	Verdict      string `json:"verdict"`
 	Why          string `json:"why,omitempty"` // of a verdict that isn't Pass
 
+	Sends    []PassSends       `json:"sends"` // by pass
 	Drivers  []Driver          `json:"drivers,omitempty"`
 	Guest    Guest             `json:"guest"`
 	Others   []uint64          `json:"others,omitempty"` // addresses of pages that differ and that no device wrote, the first 256
@@ -42,6 +47,7 @@ type Outcome struct {
 	Seconds  float64           `json:"seconds"`
 
 	others int
+	stale  int // pages sent after they were written, that differ all the same
 }
 
 // A Driver is what a device wrote that this driver of the guest drives.
@@ -66,6 +72,7 @@ type Page struct {
 	What   string `json:"what"`             // such as "data"
 	Source int64  `json:"source"`           // bytes from the disk's begin, the packet's number, or the number of the buffer's page
 	AtMS   int64  `json:"at_ms"`            // when, in milliseconds since the migration began
+	Pass   int64  `json:"pass"`             // in which it was written
 }
 
 func (p Page) String() string {
@@ -76,7 +83,7 @@ func (p Page) String() string {
 	case "virtio_net":
 		who = "the card, packet"
 	}
-	return fmt.Sprintf("%#x, %s, written by %s %d, %d ms after the migration began", p.GPA, p.What, who, p.Source, p.AtMS)
+	return fmt.Sprintf("%#x, %s, written by %s %d in pass %d, %d ms after the migration began", p.GPA, p.What, who, p.Source, p.Pass, p.AtMS)
 }
 
 // A store is the last one to a page.
@@ -91,7 +98,7 @@ func (t *trial) stores(buffer []int64) error {
 	source := t.moved.source
 	if source.disk == nil {
 		for i, page := range buffer {
-			t.stored[page] = store{"", vhostuser.Write{Source: int64(i)}}
+			t.stored[page] = store{"", vhostuser.Write{Source: int64(i), Pass: t.storedIn}}
 		}
 		return nil
 	}
@@ -131,7 +138,8 @@ func (t *trial) stores(buffer []int64) error {
 // maxListed is how many pages are listed of those that nobody wrote.
 const maxListed = 256
 
-// count holds the pages that differ, rising, against those that were written.
+// count holds the pages that differ, rising, and those that were not sent, against
+// those that were written.
 func (t *trial) count(r *Outcome, differing []int64) {
 	drivers := map[string]*Driver{}
 	for _, s := range t.stored {
@@ -154,10 +162,16 @@ func (t *trial) count(r *Outcome, differing []int64) {
 			if len(r.Others) < maxListed {
 				r.Others = append(r.Others, t.moved.source.ram.gpa(page*pageSize))
 			}
-		case s.Kind != vhostuser.Ring:
+		case s.Kind == vhostuser.Ring:
+		case t.moved.sends.since(page, s.Pass):
+			r.stale++
+		}
+	}
+	for _, page := range slices.Sorted(maps.Keys(t.stored)) {
+		if s := t.stored[page]; s.Kind != vhostuser.Ring && !t.moved.sends.since(page, s.Pass) {
 			r.Missed++
 			drivers[s.driver].Missed++
-			r.Lost = append(r.Lost, Page{t.moved.source.ram.gpa(page * pageSize), s.driver, s.Kind.String(), s.Source, s.At.Milliseconds()})
+			r.Lost = append(r.Lost, Page{t.moved.source.ram.gpa(page * pageSize), s.driver, s.Kind.String(), s.Source, s.At.Milliseconds(), s.Pass})
 		}
 	}
 	for _, name := range []string{"virtio_blk", "virtio_net"} {
@@ -174,6 +188,8 @@ func (r *Outcome) judge(run Run) {
 	switch {
 	case run.Device == None && r.Missed+r.others > 0:
 		set(Unfit, "this QEMU's dirty log is unsound: %d pages that only the CPU wrote were lost", r.Missed+r.others)
+	case r.stale > 0:
+		set(Unfit, "%d pages were sent after they had been written, and differ: the migration itself is at fault", r.stale)
 	case r.others > 0:
 		set(Unfit, "%d pages were lost that no device wrote: this QEMU's dirty log is unsound", r.others)
 	case run.Device == Logging && r.Missed > 0:
