@@ -157,18 +157,24 @@ func changesFor(tree *ktree.Tree, patches, variant string) ([]series.Change, err
 		}
 		return changes, err
 	}
-	set, err := templates.Load("dma-mark-dirty")
-	if err != nil {
-		return nil, err
-	}
-	if _, err := set.Variant(variant); err != nil {
-		return nil, &usageError{err: err}
-	}
-	s, err := series.Render(tree, set, variant, series.RenderOptions{Tool: "patchgen " + version, Call: "--series dma-mark-dirty --variant " + variant})
+	_, s, err := rendered(tree, variant)
 	if err != nil {
 		return nil, err
 	}
 	return s.Changes(), nil
+}
+
+// rendered returns the series that emit writes, and its templates.
+func rendered(tree *ktree.Tree, variant string) (*templates.Set, *series.Series, error) {
+	set, err := templates.Load("dma-mark-dirty")
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := set.Variant(variant); err != nil {
+		return nil, nil, &usageError{err: err}
+	}
+	s, err := series.Render(tree, set, variant, series.RenderOptions{Tool: "patchgen " + version, Call: "--series dma-mark-dirty --variant " + variant})
+	return set, s, err
 }
 
 // copy copies the kernels to the output folder, and has them name the copies.

@@ -28,9 +28,14 @@ type treeFlags struct {
 	refresh bool
 }
 
+const (
+	treeUsage    = "kernel `TREE`: folder, clone, PATH@REVISION, .tar.xz or debian:X.Y"
+	refreshUsage = "ask for a newer point release of a debian: tree"
+)
+
 func (f *treeFlags) add(set *pflag.FlagSet) {
-	set.StringVar(&f.tree, "tree", "", "kernel `TREE`: folder, clone, PATH@REVISION, .tar.xz or debian:X.Y")
-	set.BoolVar(&f.refresh, "refresh", false, "ask for a newer point release of a debian: tree")
+	set.StringVar(&f.tree, "tree", "", treeUsage)
+	set.BoolVar(&f.refresh, "refresh", false, refreshUsage)
 }
 
 func (f *treeFlags) open(ctx context.Context, cache string, report progress.Reporter) (*ktree.Tree, error) {

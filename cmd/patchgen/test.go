@@ -2,15 +2,14 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,7 +18,10 @@ import (
 
 	"patchgen/initramfs"
 	"patchgen/kbuild"
+	"patchgen/kconfig"
+	"patchgen/ktree"
 	"patchgen/qemutest"
+	"patchgen/qemutest/dmatest"
 	"patchgen/series"
 )
 
@@ -27,13 +29,17 @@ const testUsage = `patchgen test proves on live migrations that no page is lost 
 written.
 
 Usage:
-    patchgen test [--tree TREE] [--patches PATH] [flags]
+    patchgen test [--tree TREE]... [--patches PATH] [flags]
 
-It builds the tree without the series and with it, boots each in QEMU, and
-migrates the guest while two vhost-user devices write its memory, a disk
+It builds the tree without the series and with it, boots each in QEMU, and makes
+three tests, or those of --tests:
+
+kunit: the suite that the series brings along, dma_mark_dirty.
+
+proof: the guest is migrated while two vhost-user devices write its memory, a disk
 (virtio_blk) and a network card (virtio_net). Blind devices keep no dirty log,
-like a device that is passed through; logging ones do. Then it compares the two
-memories page by page. Five runs:
+like a device that is passed through; logging ones do. Then the stream is held
+against what was written, and the two memories are compared. Five runs:
 
     calibration  unpatched  no device, the CPU writes   nothing may be lost
     loss         unpatched  blind devices               pages must be lost
@@ -41,8 +47,18 @@ memories page by page. Five runs:
     proof        patched    blind, marking on           nothing may be lost
     bypass       patched    blind, marking off          pages must be lost
 
+matrix: a module in the guest maps memory for a PCI device by each call of the DMA
+API, in each direction, around the edges of pages, above 4 GiB, bounced and not.
+It is written to as that device would, and taken back. What the device wrote must
+be sent again, and nothing else may. A page that the CPU syncs while the device
+writes it must lose no store.
+
+With --mutants, wrong series are made on purpose, compiled, and put to kunit and
+matrix: each must be seen.
+
 Examples:
     $ patchgen test --tree debian:6.12
+    $ patchgen test --tree debian:6.1 --tree debian:6.12 --tree debian:7.3 --mutants
     $ patchgen test --tree ~/linux --patches out --cpus 2 --json result.json
     $ patchgen test --shell                     a shell in the patched kernel
 
@@ -52,7 +68,10 @@ Flags:
 `
 
 type testFlags struct {
-	treeFlags
+	trees                           []string
+	refresh                         bool
+	tests                           []string
+	mutants                         bool
 	patches, variant                string
 	qemu, accel                     string
 	memory, written                 size
@@ -96,7 +115,10 @@ func test(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set := pflag.NewFlagSet("test", pflag.ContinueOnError)
 	set.SortFlags = false
 	set.SetOutput(io.Discard)
-	f.treeFlags.add(set)
+	set.StringArrayVar(&f.trees, "tree", nil, treeUsage+"; again for more, and one table")
+	set.BoolVar(&f.refresh, "refresh", false, refreshUsage)
+	set.StringSliceVar(&f.tests, "tests", allTests, "`NAMES` of the tests to make, separated by commas")
+	set.BoolVar(&f.mutants, "mutants", false, "have the tests see wrong series, too")
 	set.StringVar(&f.patches, "patches", "", "`PATH` of patches (default: the series that emit writes)")
 	set.StringVar(&f.variant, "variant", "full", "`VARIANT` of that series")
 	set.StringArrayVar(&f.config, "config", nil, "`FILE` with CONFIG_NAME=value lines that are wanted, too; again for more")
@@ -131,14 +153,31 @@ func test(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if !set.Changed("seed") {
 		f.seed = rand.Uint64()
 	}
-	if f.tree == "" {
-		f.tree = defaultTree()
+	for _, name := range f.tests {
+		if !slices.Contains(allTests, name) {
+			return usagef("--tests %s: want some of %s", name, strings.Join(allTests, ","))
+		}
+	}
+	if f.mutants && f.patches != "" {
+		return &usageError{errors.New("--mutants are of the series that emit writes, and --patches gives another"), "leave out one of them"}
+	}
+	if len(f.trees) == 0 {
+		f.trees = []string{defaultTree()}
 	}
 	return f.run(ctx, stdout, stderr)
 }
 
+// The tests, as --tests names them.
+const (
+	kunitTest  = "kunit"
+	proofTest  = "proof"
+	matrixTest = "matrix"
+)
+
+var allTests = []string{kunitTest, proofTest, matrixTest}
+
 func (f *testFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
-	proof := &qemutest.Proof{
+	proof := qemutest.Proof{
 		Cmdline: f.cmdline, CPUs: f.cpus, Memory: int64(f.memory), Written: int64(f.written), Packets: f.packets, Limit: f.limit, Seed: f.seed,
 	}
 	// What can be wrong is said before an hour of work.
@@ -169,159 +208,197 @@ func (f *testFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if st, err := os.Stat(f.consoles); err == nil && !st.IsDir() {
 		return usagef("--consoles %s: that is no folder", f.consoles)
 	}
-	report := newReporter(stderr)
-	tree, err := f.open(ctx, cache, report)
-	if err != nil {
-		return err
-	}
-	defer tree.Close()
-	changes, err := changesFor(tree, f.patches, f.variant)
-	if err != nil {
-		return err
-	}
-	if err := kbuild.Need(ctx); err != nil {
-		return err
-	}
-	if proof.Initramfs, err = initramfs.Build(ctx, initramfs.Options{Cache: filepath.Join(cache, "initramfs"), Progress: report}); err != nil {
-		return err
-	}
-	unpatched, patched, err := kbuild.Kernels(ctx, tree, changes, kbuild.Options{Cache: cache, Progress: report, Config: config})
-	if err != nil {
-		return err
-	}
-	proof.Kernels = map[string]string{qemutest.Unpatched: unpatched.BzImage, qemutest.Patched: patched.BzImage}
-	var why string
-	if proof.Accel, why, err = qemutest.Accelerator(ctx, f.accel, proof.QEMU, unpatched.BzImage, proof.Initramfs); err != nil {
-		return err
-	}
-	fmt.Fprintf(stderr, "patchgen: Linux %s of %s, seed %d, accelerator %s: %s\n", patched.Release, tree.Origin(), f.seed, proof.Accel, strings.ReplaceAll(why, "\n", " "))
-	if f.shell {
-		fmt.Fprintln(stderr, "patchgen: Ctrl-A X ends the guest")
-		return qemutest.Interactive(ctx, proof.QEMU, proof.Accel, patched.BzImage, proof.Initramfs, initramfs.Shell, f.cmdline, f.cpus[0], int64(f.memory))
-	}
-
 	proof.Consoles = f.consoles
 	if proof.Consoles == "" {
 		proof.Consoles = filepath.Join(cache, "consoles", time.Now().Format("20060102-150405"))
 	}
+	report := newReporter(stderr)
 	proof.Progress = report
-	table := &runTable{w: stdout}
-	proof.Done = func(o qemutest.Outcome) {
-		report.clear()
-		table.row(o)
+	t := &tester{testFlags: f, proof: proof, cache: cache, config: config, report: report, stdout: stdout, stderr: stderr}
+	var results []*qemutest.Report
+	for _, spec := range f.trees {
+		r, err := t.tree(ctx, spec)
+		if err != nil || r == nil {
+			return err
+		}
+		results = append(results, r)
 	}
-	result, err := proof.Prove(ctx)
+	if err := f.write(files, results); err != nil {
+		return err
+	}
+	if len(results) > 1 {
+		printSummary(stdout, results)
+	}
+	return verdict(stdout, results)
+}
+
+// A tester tests trees, one after the other.
+type tester struct {
+	*testFlags
+	proof          qemutest.Proof // what is the same for all
+	cache          string
+	config         kconfig.Config
+	report         *reporter
+	stdout, stderr io.Writer
+	misplaced      map[string][]string // by mutant, the places that are wrong in it
+}
+
+// tree tests one tree, and returns nil where there is only a shell to be given.
+func (t *tester) tree(ctx context.Context, spec string) (*qemutest.Report, error) {
+	flags := treeFlags{spec, t.refresh}
+	tree, err := flags.open(ctx, t.cache, t.report)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := f.write(files, result); err != nil {
-		return err
+	defer tree.Close()
+	t.misplaced = make(map[string][]string)
+	changes, mutants, err := t.changes(tree)
+	if err != nil {
+		return nil, err
 	}
-	return verdict(stdout, result)
-}
-
-// A runTable prints a row for each run when it is over.
-type runTable struct {
-	w    io.Writer
-	rows int
-}
-
-const rowFormat = "%-11s  %5v  %-9s  %-7s  %8v  %8v  %8v  %6v  %8v  %s\n"
-
-func (t *runTable) row(o qemutest.Outcome) {
-	if t.rows == 0 {
-		fmt.Fprintf(t.w, rowFormat, "RUN", "VCPUS", "KERNEL", "DEVICES", "WRITTEN", "MISSED", "RESENT", "PASSES", "DOWNTIME", "VERDICT")
+	if err := kbuild.Need(ctx); err != nil {
+		return nil, err
 	}
-	t.rows++
-	verdict := o.Verdict
-	if o.Invalid > 0 {
-		verdict += fmt.Sprintf(" (%d invalid before)", o.Invalid)
+	p := t.proof
+	if p.Initramfs, err = initramfs.Build(ctx, initramfs.Options{Cache: filepath.Join(t.cache, "initramfs"), Progress: t.report}); err != nil {
+		return nil, err
 	}
-	fmt.Fprintf(t.w, rowFormat, o.Name, o.CPUs, o.Kernel, o.Device, o.Written, o.Missed, o.Resent, o.Passes,
-		fmt.Sprintf("%d ms", o.DowntimeMS), verdict)
-}
-
-// write writes the files that were asked for.
-func (f *testFlags) write(o series.WriteOptions, r *qemutest.Report) error {
-	for _, out := range []struct {
-		name  string
-		write func(io.Writer) error
-	}{
-		{f.jsonFile, func(w io.Writer) error {
-			enc := json.NewEncoder(w)
-			enc.SetIndent("", "  ")
-			return enc.Encode(r)
-		}},
-		{f.ktap, r.WriteKTAP},
-		{f.junit, r.WriteJUnit},
-	} {
-		if out.name == "" {
-			continue
+	o := kbuild.Options{Cache: t.cache, Progress: t.report, Config: t.config}
+	if !t.shell && (t.mutants || slices.Contains(t.tests, matrixTest)) {
+		o.Module = dmatest.Files()
+	}
+	unpatched, patched, err := kbuild.Kernels(ctx, tree, changes, o)
+	if err != nil {
+		return nil, err
+	}
+	p.Kernels = map[string]string{qemutest.Unpatched: unpatched.BzImage, qemutest.Patched: patched.BzImage}
+	if patched.Module != "" {
+		if p.Module, err = os.ReadFile(patched.Module); err != nil {
+			return nil, err
 		}
-		var b strings.Builder
-		if err := out.write(&b); err != nil {
+	}
+	var why string
+	if p.Accel, why, err = qemutest.Accelerator(ctx, t.accel, p.QEMU, unpatched.BzImage, p.Initramfs); err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(t.stderr, "patchgen: Linux %s of %s, seed %d, accelerator %s: %s\n", patched.Release, tree.Origin(), t.seed, p.Accel, strings.ReplaceAll(why, "\n", " "))
+	if t.shell {
+		fmt.Fprintln(t.stderr, "patchgen: Ctrl-A X ends the guest")
+		return nil, qemutest.Interactive(ctx, p.QEMU, p.Accel, patched.BzImage, p.Initramfs, initramfs.Shell, t.cmdline, t.cpus[0], int64(t.memory))
+	}
+	r := qemutest.NewReport(&p, spec, patched.Release)
+	if err := t.make(ctx, &p, r, changes); err != nil {
+		return nil, err
+	}
+	if t.mutants && r.Verdict == qemutest.Pass {
+		err = t.kill(ctx, &p, r, tree, mutants, o)
+	}
+	r.End()
+	return r, err
+}
+
+// changes returns what is to be tested, and made wrong.
+func (t *tester) changes(tree *ktree.Tree) ([]series.Change, []series.Mutant, error) {
+	if !t.mutants {
+		changes, err := changesFor(tree, t.patches, t.variant)
+		return changes, nil, err
+	}
+	set, s, err := rendered(tree, t.variant)
+	if err != nil {
+		return nil, nil, err
+	}
+	changes := s.Changes()
+	mutants, err := series.Mutants(tree, set, changes)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, m := range append(mutants, series.Mutant{Name: "the series itself", Changes: changes}) {
+		places, err := series.Misplaced(tree, set, m.Changes)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", m.Name, err)
+		}
+		for _, p := range places {
+			t.misplaced[m.Name] = append(t.misplaced[m.Name], p.String())
+		}
+	}
+	if why := t.misplaced["the series itself"]; why != nil {
+		return nil, nil, fmt.Errorf("the series itself: %s", strings.Join(why, "; "))
+	}
+	return changes, mutants, nil
+}
+
+// make makes the tests.
+func (t *tester) make(ctx context.Context, p *qemutest.Proof, r *qemutest.Report, changes []series.Change) error {
+	detail := t.stdout
+	if len(t.trees) > 1 {
+		detail = io.Discard
+	}
+	if slices.Contains(t.tests, kunitTest) {
+		if !slices.Contains(series.Symbols(changes), kunitSymbol) {
+			fmt.Fprintf(t.stderr, "patchgen: these patches have no KUnit suite: they add no CONFIG_%s\n", kunitSymbol)
+		} else if err := p.KUnit(ctx, r); err != nil {
 			return err
 		}
-		if err := notWritten(out.name, series.WriteFile(out.name, []byte(b.String()), o)); err != nil {
+		printKUnit(detail, r.KUnit)
+	}
+	if slices.Contains(t.tests, proofTest) {
+		table := &runTable{w: detail}
+		p.Done = func(o qemutest.Outcome) {
+			t.report.clear()
+			table.row(o)
+		}
+		if err := p.Prove(ctx, r); err != nil {
 			return err
 		}
+	}
+	if slices.Contains(t.tests, matrixTest) && r.Verdict != qemutest.Unfit {
+		if err := p.Matrix(ctx, r); err != nil {
+			return err
+		}
+		printMatrix(detail, r.Matrix)
 	}
 	return nil
 }
 
-// notWritten returns the error of writing a result with what to do about it.
-func notWritten(file string, err error) error {
-	if occupied := (*series.OccupiedError)(nil); errors.As(err, &occupied) {
-		return &usageError{fmt.Errorf("%s is there already, and not as patchgen wrote it", file), "choose another file, or say --force to overwrite"}
-	}
-	if path := (*fs.PathError)(nil); errors.As(err, &path) {
-		return &usageError{fmt.Errorf("write %s: %w", file, path.Err), "choose another file, in a folder that is there"}
-	}
-	return err
-}
+// kunitSymbol turns on the series' suite.
+const kunitSymbol = "DMA_MARK_DIRTY_KUNIT_TEST"
 
-// maxPages is how many lost pages are printed.
-const maxPages = 20
-
-// verdict prints what the runs showed, and returns it as an error if it is not
-// what was to be shown.
-func verdict(w io.Writer, r *qemutest.Report) error {
-	fmt.Fprintln(w)
-	if r.Verdict == qemutest.Pass {
-		var written, lost int
-		for _, o := range r.Runs {
-			switch o.Name {
-			case "proof":
-				written += o.Written
-			case "loss":
-				lost += o.Missed
-			}
+// kill compiles each wrong series and has the tests see it.
+func (t *tester) kill(ctx context.Context, p *qemutest.Proof, r *qemutest.Report, tree *ktree.Tree, mutants []series.Mutant, o kbuild.Options) error {
+	q := *p
+	q.Consoles = "" // a mutant's failure is no news
+	q.Progress = nil
+	o.Progress, o.Module = nil, nil // the module of the series is theirs, too
+	t.report.Stage("kill mutants", int64(len(mutants)), "mutants")
+	defer t.report.End()
+	for i, m := range mutants {
+		begin := time.Now()
+		_, kernel, err := kbuild.Kernels(ctx, tree, m.Changes, o)
+		if err != nil {
+			return fmt.Errorf("mutant %s: %w", m.Name, err)
 		}
-		_, err := fmt.Fprintf(w, "With the series none of the %d pages that blind devices wrote was missed; without it %d were.\n", written, lost)
-		return err
+		q.Kernels = map[string]string{qemutest.Patched: kernel.BzImage}
+		result := qemutest.Mutant{Name: m.Name, About: m.About, Killers: t.misplaced[m.Name]}
+		seen, err := q.Kill(ctx, len(result.Killers) == 0)
+		if err != nil {
+			return fmt.Errorf("mutant %s: %w", m.Name, err)
+		}
+		result.Killers = append(result.Killers, seen...)
+		result.Seconds = time.Since(begin).Seconds()
+		r.AddMutant(result)
+		t.report.Step(int64(i + 1))
 	}
-	for _, o := range r.Runs {
-		if o.Verdict == qemutest.Pass || o.Verdict == qemutest.Fail {
-			continue
-		}
-		if len(o.Lost) > 0 {
-			fmt.Fprintf(w, "Missed in the %s run with %d vCPUs (address, what, by whom, when):\n", o.Name, o.CPUs)
-		}
-		for i, p := range o.Lost {
-			if i == maxPages {
-				fmt.Fprintf(w, "  and %d more; --json FILE has them all\n", len(o.Lost)-i)
-				break
-			}
-			fmt.Fprintf(w, "  %v\n", p)
-		}
+	if len(t.trees) == 1 {
+		t.report.clear()
+		printMutants(t.stdout, r.Mutants)
 	}
-	return &verdictError{r}
+	return nil
 }
 
 // A verdictError is a proof that did not come out as it must.
 type verdictError struct{ *qemutest.Report }
 
-func (e *verdictError) Error() string { return e.Verdict + ": " + e.Why }
+func (e *verdictError) Error() string { return e.Tree + ": " + e.Verdict + ": " + e.Why }
 
 // explainTest tells the exit code of an error of testing, and what to do.
 func explainTest(err error) (code int, hint string, ok bool) {
@@ -341,13 +418,39 @@ func explainTest(err error) (code int, hint string, ok bool) {
 		switch v.Verdict {
 		case qemutest.Lost:
 			return exitLost, firstLook(v.Report), true
+		case qemutest.Crashed:
+			return exitCrash, keptIn(v.Report), true
 		case qemutest.Fail:
-			return exitCheck, "look at the condition around the call of dma_mark_dirty(): it must be false while marking is off", true
+			return exitCheck, secondLook(v.Report), true
 		default:
 			return exitUnfit, "nothing was shown about the kernels; for TCG take QEMU 9.0 or newer, with --qemu", true
 		}
 	}
 	return explainGuest(err)
+}
+
+// secondLook says where to look when a check failed.
+func secondLook(r *qemutest.Report) string {
+	for _, o := range r.Runs {
+		if o.Verdict == qemutest.Fail {
+			return "look at the condition around the call of dma_mark_dirty(): it must be false while marking is off"
+		}
+	}
+	return keptIn(r)
+}
+
+// keptIn names the consoles of suites that failed.
+func keptIn(r *qemutest.Report) string {
+	var names []string
+	for _, k := range r.KUnit {
+		if k.Console != "" {
+			names = append(names, k.Console)
+		}
+	}
+	if names == nil {
+		return ""
+	}
+	return "what the guests printed is in " + strings.Join(names, " and ")
 }
 
 // firstLook says where to look when pages were lost.

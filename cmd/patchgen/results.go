@@ -1,0 +1,233 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"patchgen/qemutest"
+	"patchgen/series"
+)
+
+// A runTable prints a row for each run of the proof when it is over.
+type runTable struct {
+	w    io.Writer
+	rows int
+}
+
+const rowFormat = "%-11s  %5v  %-9s  %-7s  %8v  %8v  %8v  %8v  %6v  %8v  %s\n"
+
+func (t *runTable) row(o qemutest.Outcome) {
+	if t.rows == 0 {
+		fmt.Fprintf(t.w, rowFormat, "RUN", "VCPUS", "KERNEL", "DEVICES", "WRITTEN", "MISSED", "RESENT", "OVER", "PASSES", "DOWNTIME", "VERDICT")
+	}
+	t.rows++
+	fmt.Fprintf(t.w, rowFormat, o.Name, o.CPUs, o.Kernel, o.Device, o.Written, o.Missed, o.Resent, o.OverReported, o.Passes,
+		fmt.Sprintf("%d ms", o.DowntimeMS), o.Verdict+invalid(o.Invalid))
+}
+
+func invalid(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%d invalid before)", n)
+}
+
+func printKUnit(w io.Writer, runs []qemutest.KUnitRun) {
+	if len(runs) == 0 {
+		return
+	}
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "KUNIT\tVCPUS\tPASSED\tSKIPPED\tFAILED\tVERDICT")
+	for _, r := range runs {
+		fmt.Fprintf(t, "dma_mark_dirty\t%d\t%d\t%d\t%d\t%s\n", r.CPUs, r.Passed, r.Skipped, r.Failed, r.Verdict)
+	}
+	t.Flush()
+	fmt.Fprintln(w)
+}
+
+// printMatrix prints what all runs of the matrix showed together.
+func printMatrix(w io.Writer, runs []qemutest.MatrixRun) {
+	if len(runs) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "TAKEN BACK BY\tDIRECTION\tMUST BE\tCELLS\tWRITTEN\tMISSED\tQUIET\tOVER\tVERDICT")
+	for _, r := range qemutest.Rows(runs) {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", r.API, r.Direction, r.Want, r.Cells, r.Written, r.Missed, r.Quiet, r.Over, r.Verdict)
+	}
+	t.Flush()
+	for _, r := range runs {
+		if r.Writers == nil {
+			continue
+		}
+		fmt.Fprintf(w, "concurrent writers, %d vCPUs: %d of %d stores of the device were undone by %d syncs of the same page\n",
+			r.CPUs, r.Writers.Lost, r.Writers.Stores, r.Writers.Syncs)
+	}
+}
+
+func printMutants(w io.Writer, mutants []qemutest.Mutant) {
+	if len(mutants) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "MUTANT\tKILLED BY")
+	for _, m := range mutants {
+		killers := strings.Join(m.Killers, "; ")
+		if killers == "" {
+			killers = "nobody: " + m.About
+		}
+		fmt.Fprintf(t, "%s\t%s\n", m.Name, killers)
+	}
+	t.Flush()
+}
+
+// printSummary prints a row for each tree.
+func printSummary(w io.Writer, results []*qemutest.Report) {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "TREE\tLINUX\tKUNIT\tPROOF: MISSED\tMATRIX: MISSED\tOVER\tSTORES LOST\tMUTANTS KILLED\tTIME\tVERDICT")
+	of := func(made bool, n, all int) string {
+		if !made {
+			return "-"
+		}
+		return fmt.Sprintf("%d of %d", n, all)
+	}
+	for _, r := range results {
+		s := r.Sum()
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Tree, r.Kernel,
+			of(r.KUnit != nil, s.Passed, s.Passed+s.Failed),
+			of(r.Runs != nil, s.Missed, s.Written),
+			of(r.Matrix != nil, s.CellsMissed, s.CellsWritten),
+			of(r.Matrix != nil, s.CellsOver, s.CellsQuiet),
+			of(r.Matrix != nil, int(s.StoresLost), int(s.Stores)),
+			of(r.Mutants != nil, s.Killed, len(r.Mutants)),
+			time.Duration(r.Seconds*float64(time.Second)).Round(time.Second), r.Verdict)
+	}
+	t.Flush()
+}
+
+// write writes the files that were asked for.
+func (f *testFlags) write(o series.WriteOptions, results []*qemutest.Report) error {
+	for _, out := range []struct {
+		name  string
+		write func(io.Writer) error
+	}{
+		{f.jsonFile, func(w io.Writer) error {
+			enc := json.NewEncoder(w)
+			enc.SetIndent("", "  ")
+			if len(results) == 1 {
+				return enc.Encode(results[0])
+			}
+			return enc.Encode(struct {
+				Verdict string             `json:"verdict"`
+				Trees   []*qemutest.Report `json:"trees"`
+			}{gravest(results).Verdict, results})
+		}},
+		{f.ktap, func(w io.Writer) error { return qemutest.WriteKTAP(w, results) }},
+		{f.junit, func(w io.Writer) error { return qemutest.WriteJUnit(w, results) }},
+	} {
+		if out.name == "" {
+			continue
+		}
+		var b strings.Builder
+		if err := out.write(&b); err != nil {
+			return err
+		}
+		if err := notWritten(out.name, series.WriteFile(out.name, []byte(b.String()), o)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// notWritten returns the error of writing a result with what to do about it.
+func notWritten(file string, err error) error {
+	if occupied := (*series.OccupiedError)(nil); errors.As(err, &occupied) {
+		return &usageError{fmt.Errorf("%s is there already, and not as patchgen wrote it", file), "choose another file, or say --force to overwrite"}
+	}
+	if path := (*fs.PathError)(nil); errors.As(err, &path) {
+		return &usageError{fmt.Errorf("write %s: %w", file, path.Err), "choose another file, in a folder that is there"}
+	}
+	return err
+}
+
+// gravest returns the report with the gravest verdict.
+func gravest(results []*qemutest.Report) *qemutest.Report {
+	worst := results[0]
+	for _, r := range results[1:] {
+		if qemutest.Graver(r.Verdict, worst.Verdict) {
+			worst = r
+		}
+	}
+	return worst
+}
+
+// maxPages is how many lost pages are printed.
+const maxPages = 20
+
+// verdict prints what the tests showed, and returns it as an error if it is not
+// what was to be shown.
+func verdict(w io.Writer, results []*qemutest.Report) error {
+	worst := gravest(results)
+	fmt.Fprintln(w)
+	if worst.Verdict == qemutest.Pass {
+		var s qemutest.Sum
+		for _, r := range results {
+			s = s.Plus(r.Sum())
+		}
+		if s.Written > 0 {
+			fmt.Fprintf(w, "With the series none of the %d pages that blind devices wrote was missed; without it %d were.\n", s.Written, s.Unmarked)
+		}
+		if s.CellsWritten > 0 {
+			fmt.Fprintf(w, "Of %d pages written through each call of the DMA API none was missed, and of %d others %d were sent again.\n", s.CellsWritten, s.CellsQuiet, s.CellsOver)
+		}
+		return nil
+	}
+	for _, r := range results {
+		printBad(w, r)
+	}
+	return &verdictError{worst}
+}
+
+// printBad prints the pages that were lost, and those that were sent for nothing.
+func printBad(w io.Writer, r *qemutest.Report) {
+	list := func(head string, pages []string) {
+		if len(pages) > 0 {
+			fmt.Fprintln(w, head)
+		}
+		for i, p := range pages {
+			if i == maxPages {
+				fmt.Fprintf(w, "  and %d more; --json FILE has them all\n", len(pages)-i)
+				break
+			}
+			fmt.Fprintf(w, "  %s\n", p)
+		}
+	}
+	for _, o := range r.Runs {
+		if o.Verdict == qemutest.Pass || o.Verdict == qemutest.Fail {
+			continue
+		}
+		var pages []string
+		for _, p := range o.Lost {
+			pages = append(pages, p.String())
+		}
+		list(fmt.Sprintf("Missed in the %s run with %d vCPUs (address, what, by whom, when):", o.Name, o.CPUs), pages)
+	}
+	for _, row := range qemutest.Rows(r.Matrix) {
+		if row.Verdict != qemutest.Pass {
+			list(row.Why+":", row.Bad)
+		}
+	}
+	for _, k := range r.KUnit {
+		if k.Verdict != qemutest.Pass {
+			fmt.Fprintf(w, "KUnit with %d vCPUs: %s\n", k.CPUs, k.Why)
+		}
+	}
+}
