@@ -2,8 +2,10 @@
 # Runs patchgen's tests, and installs what they need.
 #
 #   ./test.sh         all: every patch for each reference tree compiled and booted,
-#                     the proof by live migrations on each, and again 20 times
-#   ./test.sh ci      the same, but booted and proved on 6.12 alone, and once
+#                     all of patchgen test on each with all mutants, and the proof
+#                     again 20 times
+#   ./test.sh ci      the same, but on 6.12 alone and once; of the other trees the
+#                     proof
 #   ./test.sh quick   no kernel trees
 set -uo pipefail
 cd "$(dirname "$0")" || exit
@@ -110,7 +112,7 @@ case $mode in
 all)
 	step "kernels" kernel -skip "$migrations"
 	for tree in $(go run ./cmd/patchgen trees | awk 'NR > 1 {print $1}'); do
-		step "proof on $tree" kernel -run TestProof -proof-tree "$tree"
+		step "all that patchgen test has, on $tree" kernel -run TestProof -proof-tree "$tree" -mutants
 	done
 	has_old_qemu && old=() || old=(-old-qemu none)
 	step "proof in all its ways" kernel -run "$migrations" -skip TestProof -repeat 20 "${old[@]}"
@@ -118,7 +120,11 @@ all)
 ci)
 	step "6.12" kernel -skip "$migrations|TestKernels" -trees debian:6.12
 	step "6.1 and 7.3, not booted" kernel -run 'TestSeries|TestPatches' -trees debian:6.1,debian:7.3 -boot=false
-	step "proof on 6.12" kernel -run 'TestProof|TestFaultySeries|TestEnds'
+	step "all that patchgen test has, on 6.12" kernel -run TestProof -mutants
+	step "proof in some of its ways" kernel -run TestEnds
+	for tree in debian:6.1 debian:7.3; do
+		step "proof on $tree" kernel -run TestProof -proof-tree "$tree" -proof-tests proof
+	done
 	;;
 esac
 
