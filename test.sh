@@ -82,16 +82,14 @@ kernel() {
 	go test -tags kernel -count=1 -v -timeout 6h ./kerneltest "$@"
 }
 
-# Builds the kernel that other packages boot, opens the reference trees, and
-# runs what those packages have behind the tag.
+# Opens the reference trees, builds the kernel that other packages boot, and runs
+# what those packages have behind the tag.
 with_trees() {
-	local kernels packages
-	kernels=$(go run ./cmd/patchgen build --tree debian:6.12) || return
-	kernel -fetch | tee "$scratch/trees" || return
+	local packages
+	kernel -fetch | tee "$scratch/fetched" || return
 	readarray -t packages < <(tagged)
-	PATCHGEN_KERNEL=$(tail -n 1 <<<"$kernels") \
-		PATCHGEN_TREES=$(sed -n 's/^PATCHGEN_TREES=//p' "$scratch/trees") \
-		go test -tags kernel -count=1 -timeout 1h "${packages[@]}"
+	# shellcheck disable=SC2046 # the cache has no space in its name
+	env $(grep '^PATCHGEN_[A-Z]*=' "$scratch/fetched") go test -tags kernel -count=1 -timeout 1h "${packages[@]}"
 }
 
 # Whether apt has a QEMU that is unsound, for the test that this is seen.

@@ -299,7 +299,7 @@ func datagram(to net.HardwareAddr, seed, index uint64) []byte {
 func TestDMA(t *testing.T) {
 	file := os.Getenv("PATCHGEN_MODULE")
 	if file == "" {
-		t.Skip("PATCHGEN_MODULE names no module: give it the .ko that was compiled for PATCHGEN_KERNEL")
+		t.Fatal("PATCHGEN_MODULE names no module: give it the .ko that was compiled for PATCHGEN_KERNEL")
 	}
 	module, err := os.ReadFile(file)
 	if err != nil {

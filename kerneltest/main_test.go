@@ -4,6 +4,7 @@ package kerneltest
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -14,13 +15,16 @@ import (
 
 	"patchgen/kbuild"
 	"patchgen/ktree"
+	"patchgen/qemutest/dmatest"
+	patches "patchgen/series"
+	"patchgen/templates"
 )
 
 var (
 	trees   = flag.String("trees", "", "comma-separated trees to test on; else the folders of $PATCHGEN_TREES, separated by colons, or patchgen's reference trees")
 	compile = flag.Bool("compile", true, "compile what each patch touches")
 	boot    = flag.Bool("boot", true, "boot a kernel after each patch")
-	fetch   = flag.Bool("fetch", false, "only open the trees, and print their folders as a setting of PATCHGEN_TREES")
+	fetch   = flag.Bool("fetch", false, "only open the trees, and print what other packages' tests want to know: PATCHGEN_TREES with their folders, and PATCHGEN_KERNEL and PATCHGEN_MODULE, which are built for -proof-tree")
 )
 
 func specs() []string {
@@ -40,7 +44,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	if *fetch {
-		if err := printFolders(); err != nil {
+		if err := errors.Join(printFolders(), printKernel()); err != nil {
 			fmt.Fprintln(os.Stderr, "kerneltest:", err)
 			os.Exit(1)
 		}
@@ -60,6 +64,29 @@ func printFolders() error {
 		tree.Close()
 	}
 	fmt.Printf("PATCHGEN_TREES=%s\n", strings.Join(folders, string(filepath.ListSeparator)))
+	return nil
+}
+
+func printKernel() error {
+	ctx := context.Background()
+	tree, err := ktree.Open(ctx, *proofTree, ktree.Options{Progress: &lines{}})
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	set, err := templates.Load("dma-mark-dirty")
+	if err != nil {
+		return err
+	}
+	s, err := patches.Render(tree, set, "full", patches.RenderOptions{Tool: "patchgen test", Call: "test"})
+	if err != nil {
+		return err
+	}
+	_, kernel, err := kbuild.Kernels(ctx, tree, s.Changes(), kbuild.Options{Progress: &lines{}, Module: dmatest.Files()})
+	if err != nil {
+		return err
+	}
+	fmt.Printf("PATCHGEN_KERNEL=%s\nPATCHGEN_MODULE=%s\n", kernel.BzImage, kernel.Module)
 	return nil
 }
 

@@ -8,22 +8,20 @@ import (
 	"patchgen/qemutest/stream"
 )
 
-// Sends are what a migration's stream had of the guest's memory: the hypervisor's
-// dirty log as it acted on it.
+// A sends is what a migration's stream had of the guest's memory: the hypervisor's
+// dirty log as it acted on it. Its reader calls it.
 type sends struct {
 	trace  *trace
 	reader *stream.Reader
 	seed   maphash.Seed
 
-	block   int // of the guest's RAM in the stream, -1 before it is known
-	devices int // blocks of the devices' memory, those that are named in deviceBlocks
-
+	block   int   // of the guest's RAM in the stream, -1 before it is known
 	section int   // the next one's number
 	pass    int64 // of the section under way
 	pages   []sent
 	passes  []PassSends
-	total   int64 // pages of whatever block
-	touched map[string]int64
+	total   int64            // pages of whatever block
+	touched map[string]int64 // pages of other blocks that were sent after the first pass, by the block's name
 }
 
 // A sent is what is known of a page that was sent.

@@ -37,10 +37,8 @@ type trace struct {
 
 	mu      sync.Mutex
 	partial []byte
-	passes  int64 // begun
-	// starts has for each of RAM's sections in which pass it began, and how many had
-	// begun when the next did; a section without one has the passes of now.
-	starts  []int64
+	passes  int64         // begun
+	starts  []int64       // for each of RAM's sections, how many passes had begun before it
 	changed chan struct{} // closed and made anew at each line of the trace
 }
 
