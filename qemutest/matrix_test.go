@@ -2,9 +2,13 @@ package qemutest
 
 import (
 	"bytes"
+	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"patchgen/initramfs/protocol"
 )
@@ -207,5 +211,54 @@ func TestJudgeKUnit(t *testing.T) {
 		if r.Verdict != test.verdict || r.Killer != test.killer || (r.Why == "") != (r.Verdict == Pass) {
 			t.Errorf("%s: %s by %q: %s; want %s by %q", test.name, r.Verdict, r.Killer, r.Why, test.verdict, test.killer)
 		}
+	}
+}
+
+// FuzzMatrixCheck: whatever a guest tells of a cell is refused, or safe to use.
+func FuzzMatrixCheck(f *testing.F) {
+	f.Add(uint64(1), uint32(5), uint64(3*pageSize-1), 0, false)
+	f.Add(uint64(251), uint32(5), uint64(253*pageSize-1), 1, true)
+	f.Fuzz(func(t *testing.T, frame uint64, pages uint32, dma uint64, w int, bounced bool) {
+		all := append(slices.Clone(ways), kept, forDevice, ring)
+		c := &cell{way: all[uint(w)%uint(len(all))], dir: "from", want: Dirty, bounced: bounced}
+		m := testMemory(t, 1<<20)
+		x := &matrixTrial{
+			Proof: &Proof{}, migration: &migration{source: &guest{ram: m}, sends: newSends(newTrace(io.Discard), 1<<20)},
+			cells: []*cell{c},
+		}
+		c.span = span{pageSize - 1, pageSize + 2}
+		c.mapped = protocol.Mapped{ID: 1, Frame: frame, Pages: pages}
+		for i := range c.entries() {
+			c.mapped.DMA = append(c.mapped.DMA, dma+uint64(i)*3*pageSize)
+		}
+		if x.check(c) != nil {
+			return
+		}
+		for j, address := range c.mapped.DMA {
+			offset, _ := m.offset(address + uint64(c.part().offset))
+			x.write(c, j, m.bytes[offset:offset+int64(c.part().length)], 1)
+		}
+		c.rounds = []int64{2}
+		x.judge(c, nil, map[int64]bool{})
+	})
+}
+
+// TestRows: the runs are summed up by call and direction, and what comes back while
+// marking is off is the end.
+func TestRows(t *testing.T) {
+	c := func(api string, marking bool, written, missed int, verdict string) CellResult {
+		return CellResult{Name: api + " cell", API: api, Direction: "FROM_DEVICE", Length: 1, Marking: marking, Want: Dirty, Written: written, Missed: missed, Verdict: verdict, Why: verdict, Quiet: 2}
+	}
+	runs := []MatrixRun{
+		{Cells: []CellResult{c("a", true, 3, 0, Pass), c("a", false, 1, 1, Pass), c("b", true, 2, 0, Pass)}},
+		{Cells: []CellResult{c("a", true, 3, 1, Lost), c("b", true, 2, 0, Fail)}},
+	}
+	var got []string
+	for _, r := range Rows(runs) {
+		got = append(got, fmt.Sprint(r.API, " ", r.Cells, r.Written, r.Missed, r.Quiet, " ", r.Verdict, " ", r.Why))
+	}
+	want := []string{"a 2 6 1 4 lost a cell: lost", "b 2 4 0 4 fail b cell: fail", "any of these, marking off 1 1 1 2 pass "}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
