@@ -147,6 +147,9 @@ func cells(forced bool) []*cell {
 				c.dirName = d.name
 			}
 		}
+		if forced && c.way.mapped == "resource" {
+			return // newer trees (7.3 does, 6.12 does not) refuse what cannot be bounced
+		}
 		if c.bounced && (c.strict || c.back == "device" || c.buffer().length > maxBounced) {
 			return // it cannot be mapped, or the copy to the bounce buffer dirties that
 		}
