@@ -43,9 +43,10 @@ func (p *Proof) KUnit(ctx context.Context, report *Report) error {
 }
 
 func (p *Proof) kunit(ctx context.Context, cpus int) (KUnitRun, error) {
+	// Newer trees (7.3 does, 6.12 does not) have a switch for tests at boot, too.
 	b, err := Boot(ctx, Machine{
 		QEMU: p.QEMU, Kernel: p.Kernels[Patched], CPUs: cpus, Limit: p.Limit,
-		Args: append([]string{"kunit.enable=1", "kunit_shutdown=reboot", "swiotlb=force", armed}, p.Cmdline...),
+		Args: append([]string{"kunit.enable=1", "kunit.autorun=1", "kunit_shutdown=reboot", "swiotlb=force", armed}, p.Cmdline...),
 	})
 	if err != nil {
 		return KUnitRun{}, err
