@@ -209,6 +209,7 @@ static void mark_dirty_test_pages(struct kunit *test)
 struct mark_dirty_watch {
 	unsigned long offset;	/* from the buffer's first byte */
 	int len;
+	int want;
 	int hits;
 	struct perf_event * __percpu *events;
 };
@@ -222,22 +223,15 @@ static void mark_dirty_watch_hit(struct perf_event *event,
 	watch->hits++;
 }
 
-/* Inside the page, the store hits the buffer's first byte and no other. */
-static void mark_dirty_test_byte(struct kunit *test)
+/* How often marking a buffer stores to some bytes in it and around it. */
+static void test_watch(struct kunit *test, void *buf, size_t size,
+		       struct mark_dirty_watch *watches, int nr)
 {
 	struct mark_dirty_test *t = test->priv;
-	unsigned long offset = 1024;
-	struct mark_dirty_watch watches[] = {
-		{ 0, HW_BREAKPOINT_LEN_1 },
-		{ 1, HW_BREAKPOINT_LEN_1 },
-		{ -8, HW_BREAKPOINT_LEN_8 },
-		{ -offset, HW_BREAKPOINT_LEN_8 },
-	};
-	void *buf = t->mem + TEST_BUF + offset;
 	bool watching;
 	int i;
 
-	for (i = 0; i < ARRAY_SIZE(watches); i++) {
+	for (i = 0; i < nr; i++) {
 		struct perf_event_attr attr;
 
 		hw_breakpoint_init(&attr);
@@ -251,19 +245,51 @@ static void mark_dirty_test_byte(struct kunit *test)
 			break;
 	}
 
-	watching = i == ARRAY_SIZE(watches);
+	watching = i == nr;
 	if (watching)
-		__dma_mark_dirty(t->dev, virt_to_phys(buf), 1, DMA_FROM_DEVICE);
+		__dma_mark_dirty(t->dev, virt_to_phys(buf), size,
+				 DMA_FROM_DEVICE);
 
 	while (i--)
 		unregister_wide_hw_breakpoint(watches[i].events);
 	if (!watching)
 		kunit_skip(test, "needs four hardware breakpoints");
 
-	KUNIT_EXPECT_EQ(test, watches[0].hits, 1);
-	for (i = 1; i < ARRAY_SIZE(watches); i++)
-		KUNIT_EXPECT_EQ_MSG(test, watches[i].hits, 0, "at %ld",
-				    (long)watches[i].offset);
+	for (i = 0; i < nr; i++)
+		KUNIT_EXPECT_EQ_MSG(test, watches[i].hits, watches[i].want,
+				    "at %ld", (long)watches[i].offset);
+}
+
+/* Inside the page, the store hits the buffer's first byte and no other. */
+static void mark_dirty_test_byte(struct kunit *test)
+{
+	struct mark_dirty_test *t = test->priv;
+	unsigned long offset = 1024;
+	struct mark_dirty_watch watches[] = {
+		{ 0, HW_BREAKPOINT_LEN_1, 1 },
+		{ 1, HW_BREAKPOINT_LEN_1, 0 },
+		{ -8, HW_BREAKPOINT_LEN_8, 0 },
+		{ -offset, HW_BREAKPOINT_LEN_8, 0 },
+	};
+
+	test_watch(test, t->mem + TEST_BUF + offset, 1, watches,
+		   ARRAY_SIZE(watches));
+}
+
+/* In a further page it hits that page's first byte, and none behind the buffer. */
+static void mark_dirty_test_last_page_byte(struct kunit *test)
+{
+	struct mark_dirty_test *t = test->priv;
+	unsigned long offset = 1024;
+	struct mark_dirty_watch watches[] = {
+		{ 0, HW_BREAKPOINT_LEN_1, 1 },
+		{ PAGE_SIZE - offset, HW_BREAKPOINT_LEN_1, 1 },
+		{ PAGE_SIZE - offset + 1, HW_BREAKPOINT_LEN_1, 0 },
+		{ PAGE_SIZE, HW_BREAKPOINT_LEN_8, 0 },
+	};
+
+	test_watch(test, t->mem + TEST_BUF + offset, PAGE_SIZE, watches,
+		   ARRAY_SIZE(watches));
 }
 
 static void mark_dirty_test_size_0(struct kunit *test)
@@ -664,6 +690,7 @@ static void mark_dirty_test_concurrent_writer(struct kunit *test)
 static struct kunit_case mark_dirty_test_cases[] = {
 	KUNIT_CASE_PARAM(mark_dirty_test_pages, mark_dirty_range_gen_params),
 	KUNIT_CASE(mark_dirty_test_byte),
+	KUNIT_CASE(mark_dirty_test_last_page_byte),
 	KUNIT_CASE(mark_dirty_test_size_0),
 	KUNIT_CASE(mark_dirty_test_wrap),
 	KUNIT_CASE_PARAM(mark_dirty_test_directions,
