@@ -62,7 +62,10 @@ func TestProof(t *testing.T) {
 		judgeKUnitRuns(t, report.KUnit)
 	}
 	if slices.Contains(sets, "matrix") {
-		suites += len(report.Matrix)
+		suites += 1 + len(report.Matrix)
+		if len(report.Levels) != 4 {
+			t.Errorf("levels %+v", report.Levels)
+		}
 		judgeMatrix(t, report.Matrix)
 	}
 	if *mutants {

@@ -1,6 +1,7 @@
 package qemutest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,7 +36,7 @@ func (m *Mutant) Why() string {
 // of the matrix with fewest, and then, with further, if neither saw it, of the others
 // one after the other. A test that could not be made for the surroundings' sake is an
 // error.
-func (p *Proof) Kill(ctx context.Context, further bool) (killers []string, err error) {
+func (p *Proof) Kill(ctx context.Context) (killers []string, err error) {
 	kunit := func(cpus int) error {
 		r, err := p.kunit(ctx, cpus)
 		if err == nil && r.Verdict != Pass {
@@ -60,7 +61,7 @@ func (p *Proof) Kill(ctx context.Context, further bool) (killers []string, err e
 		return nil
 	}
 	one, more := slices.Min(p.CPUs), slices.Max(p.CPUs)
-	if err := errors.Join(kunit(more), matrix(one, false)); err != nil || len(killers) > 0 || !further {
+	if err := errors.Join(kunit(more), matrix(one, false)); err != nil || len(killers) > 0 {
 		return killers, err
 	}
 	for _, try := range []func() error{
@@ -68,6 +69,18 @@ func (p *Proof) Kill(ctx context.Context, further bool) (killers []string, err e
 		func() error { return kunit(one) },
 		func() error { return matrix(more, false) },
 		func() error { return matrix(more, true) },
+		func() error {
+			for i, l := range levels {
+				r, err := p.level(ctx, more, i)
+				if err != nil {
+					return err
+				}
+				if r.Verdict != Pass {
+					killers = append(killers, "level "+cmp.Or(l.parameter, "without a parameter"))
+				}
+			}
+			return nil
+		},
 	} {
 		if err := try(); err != nil || len(killers) > 0 {
 			return killers, err

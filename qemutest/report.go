@@ -23,6 +23,7 @@ type Report struct {
 
 	KUnit   []KUnitRun  `json:"kunit,omitempty"`
 	Runs    []Outcome   `json:"runs"`
+	Levels  []LevelRun  `json:"levels,omitempty"`
 	Matrix  []MatrixRun `json:"matrix,omitempty"`
 	Mutants []Mutant    `json:"mutants,omitempty"`
 	Seconds float64     `json:"seconds"` // that all took
@@ -234,6 +235,16 @@ func (r *Report) suites() []suite {
 				}
 			}
 			s.checks = append(s.checks, c)
+		}
+		suites = append(suites, s)
+	}
+	if r.Levels != nil {
+		s := suite{name: "levels"}
+		for _, l := range r.Levels {
+			s.checks = append(s.checks, check{
+				name: cmp.Or(l.Parameter, "no parameter"), verdict: l.Verdict, why: l.Why,
+				figures: fmt.Sprintf("armed %t, enabled %t, %d pages marked", l.Armed, l.Enabled, l.Marked),
+			})
 		}
 		suites = append(suites, s)
 	}

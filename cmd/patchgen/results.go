@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -52,12 +53,19 @@ func printKUnit(w io.Writer, runs []qemutest.KUnitRun) {
 }
 
 // printMatrix prints what all runs of the matrix showed together.
-func printMatrix(w io.Writer, runs []qemutest.MatrixRun) {
+func printMatrix(w io.Writer, levels []qemutest.LevelRun, runs []qemutest.MatrixRun) {
 	if len(runs) == 0 {
 		return
 	}
 	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "BOOT PARAMETER\tARMED\tENABLED\tVERDICT")
+	for _, l := range levels {
+		fmt.Fprintf(t, "%s\t%t\t%t\t%s\n", cmp.Or(l.Parameter, "none"), l.Armed, l.Enabled, l.Verdict)
+	}
+	t.Flush()
+	fmt.Fprintln(w)
+	t = tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "TAKEN BACK BY\tDIRECTION\tMUST BE\tCELLS\tWRITTEN\tMISSED\tQUIET\tOVER\tVERDICT")
 	for _, r := range qemutest.Rows(runs) {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", r.API, r.Direction, r.Want, r.Cells, r.Written, r.Missed, r.Quiet, r.Over, r.Verdict)

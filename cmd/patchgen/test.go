@@ -51,7 +51,7 @@ matrix: a module in the guest maps memory for a PCI device by each call of the D
 API, in each direction, around the edges of pages, above 4 GiB, bounced and not.
 It is written to as that device would, and taken back. What the device wrote must
 be sent again, and nothing else may. A page that the CPU syncs while the device
-writes it must lose no store.
+writes it must lose no store. And what the boot parameter dma_page_dirtying= says must be so.
 
 With --mutants, wrong series are made on purpose, compiled, and put to kunit and
 matrix: each must be seen.
@@ -72,6 +72,7 @@ type testFlags struct {
 	refresh                         bool
 	tests                           []string
 	mutants                         bool
+	mutant                          []string
 	patches, variant                string
 	qemu, accel                     string
 	memory, written                 size
@@ -119,6 +120,7 @@ func test(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set.BoolVar(&f.refresh, "refresh", false, refreshUsage)
 	set.StringSliceVar(&f.tests, "tests", allTests, "`NAMES` of the tests to make, separated by commas")
 	set.BoolVar(&f.mutants, "mutants", false, "have the tests see wrong series, too")
+	set.StringSliceVar(&f.mutant, "mutant", nil, "`NAMES` of those to see alone, separated by commas")
 	set.StringVar(&f.patches, "patches", "", "`PATH` of patches (default: the series that emit writes)")
 	set.StringVar(&f.variant, "variant", "full", "`VARIANT` of that series")
 	set.StringArrayVar(&f.config, "config", nil, "`FILE` with CONFIG_NAME=value lines that are wanted, too; again for more")
@@ -158,6 +160,7 @@ func test(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return usagef("--tests %s: want some of %s", name, strings.Join(allTests, ","))
 		}
 	}
+	f.mutants = f.mutants || f.mutant != nil
 	if f.mutants && f.patches != "" {
 		return &usageError{errors.New("--mutants are of the series that emit writes, and --patches gives another"), "leave out one of them"}
 	}
@@ -312,13 +315,21 @@ func (t *tester) changes(tree *ktree.Tree) ([]series.Change, []series.Mutant, er
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, m := range append(mutants, series.Mutant{Name: "the series itself", Changes: changes}) {
+	if t.mutant != nil {
+		for _, name := range t.mutant {
+			if !slices.ContainsFunc(mutants, func(m series.Mutant) bool { return m.Name == name }) {
+				return nil, nil, usagef("--mutant %s: there is none of that name for this tree; templates/%s/mutants.toml has them", name, set.Name)
+			}
+		}
+		mutants = slices.DeleteFunc(mutants, func(m series.Mutant) bool { return !slices.Contains(t.mutant, m.Name) })
+	}
+	for _, m := range append(slices.Clone(mutants), series.Mutant{Name: "the series itself", Changes: changes}) {
 		places, err := series.Misplaced(tree, set, m.Changes)
 		if err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", m.Name, err)
 		}
 		for _, p := range places {
-			t.misplaced[m.Name] = append(t.misplaced[m.Name], p.String())
+			t.misplaced[m.Name] = append(t.misplaced[m.Name], "place "+p.Place)
 		}
 	}
 	if why := t.misplaced["the series itself"]; why != nil {
@@ -352,10 +363,13 @@ func (t *tester) make(ctx context.Context, p *qemutest.Proof, r *qemutest.Report
 		}
 	}
 	if slices.Contains(t.tests, matrixTest) && r.Verdict != qemutest.Unfit {
+		if err := p.Levels(ctx, r); err != nil {
+			return err
+		}
 		if err := p.Matrix(ctx, r); err != nil {
 			return err
 		}
-		printMatrix(detail, r.Matrix)
+		printMatrix(detail, r.Levels, r.Matrix)
 	}
 	return nil
 }
@@ -379,11 +393,12 @@ func (t *tester) kill(ctx context.Context, p *qemutest.Proof, r *qemutest.Report
 		}
 		q.Kernels = map[string]string{qemutest.Patched: kernel.BzImage}
 		result := qemutest.Mutant{Name: m.Name, About: m.About, Killers: t.misplaced[m.Name]}
-		seen, err := q.Kill(ctx, len(result.Killers) == 0)
-		if err != nil {
-			return fmt.Errorf("mutant %s: %w", m.Name, err)
+		if !m.Static {
+			// A place would see it, too, and is no test of the kernel.
+			if result.Killers, err = q.Kill(ctx); err != nil {
+				return fmt.Errorf("mutant %s: %w", m.Name, err)
+			}
 		}
-		result.Killers = append(result.Killers, seen...)
 		result.Seconds = time.Since(begin).Seconds()
 		r.AddMutant(result)
 		t.report.Step(int64(i + 1))
