@@ -52,7 +52,8 @@ func (p *Proof) Kill(ctx context.Context) (killers []string, err error) {
 			r.Killer, err = crash.End.String(), nil
 		case err != nil:
 			return err
-		case r.Verdict == Unfit && r.Killer == "concurrent writers":
+		case r.Verdict == Unfit && (r.Killer == "concurrent writers" || r.Killer == "others"):
+			// The machine's or QEMU's fault, and no kill.
 			return fmt.Errorf("%s", r.Why)
 		case r.Verdict == Pass:
 			return nil
