@@ -9,7 +9,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 	"unicode/utf8"
@@ -31,6 +33,10 @@ type MailOptions struct {
 	Version int    // of the series; 0 and 1 are not told
 	Prefix  string // of the subjects, "" = "PATCH"
 	RFC     bool   // put "RFC" before the prefix
+
+	ChangeID  string  // the same for all versions of a series; "" for none
+	Changelog string  // what is new in this version, to stand below "---"; "" for nothing
+	Previous  []Patch // of the last version, for a range-diff; nil for none
 }
 
 // A MissingGitError says that there is no git to run.
@@ -53,6 +59,12 @@ var (
 func (o MailOptions) Check() error {
 	if _, err := o.prefix(); err != nil {
 		return err
+	}
+	if strings.ContainsFunc(o.ChangeID, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return fmt.Errorf("the change-id %q is not one word of plain ASCII", o.ChangeID)
+	}
+	if err := checkText(o.Changelog); err != nil {
+		return fmt.Errorf("changelog: %w", err)
 	}
 	_, err := o.Author.signature()
 	return err
@@ -105,11 +117,22 @@ func (s *Series) Mail(ctx context.Context, o MailOptions) ([]Mail, error) {
 			return nil, fmt.Errorf("cover letter: %w", err)
 		}
 	}
+	previous := ""
+	if o.Previous != nil {
+		if previous, err = commitPrevious(ctx, r, o.Previous, who); err != nil {
+			return nil, fmt.Errorf("the version before: %w", err)
+		}
+	}
 	if err := r.flush(); err != nil {
 		return nil, err
 	}
 
 	args, want := []string{"--subject-prefix=" + prefix}, len(s.Patches)
+	if previous != "" {
+		// With another factor than 999 git would take a patch that was rewritten for
+		// one that was dropped and another that is new.
+		args = append(args, "--range-diff="+previous, "--creation-factor=999")
+	}
 	if o.Version > 1 {
 		args = append(args, "-v", strconv.Itoa(o.Version))
 		prefix += fmt.Sprintf(" v%d", o.Version)
@@ -134,16 +157,52 @@ func (s *Series) Mail(ctx context.Context, o MailOptions) ([]Mail, error) {
 		if err != nil {
 			return nil, err
 		}
-		mails[0].Data, err = cover(mails[0].Data, texts[0].Data)
+		mails[0].Data, err = cover(mails[0].Data, texts[0].Data, o.Changelog != "")
 		if err != nil {
 			return nil, fmt.Errorf("cover letter: %w", err)
 		}
 	}
-	if s.BaseCommit != "" {
-		text, end := cutSignature(mails[0].Data)
-		mails[0].Data = fmt.Appendf(nil, "%s\nbase-commit: %s\n%s", text, s.BaseCommit, end)
+	return mails, o.complete(&mails[0], s.BaseCommit)
+}
+
+// complete puts into the first mail of a series what the whole of it has.
+func (o MailOptions) complete(m *Mail, baseCommit string) error {
+	text, end := cutSignature(m.Data)
+	if o.Changelog != "" {
+		// A cover letter has no such line; git begins its summary with the shortlog.
+		before, after, found := bytes.Cut(text, []byte("\n---\n"))
+		if !found {
+			return fmt.Errorf("%s: there is no place for the changelog", m.Name)
+		}
+		text = fmt.Appendf(nil, "%s\n---\n%s\n\n%s", before, strings.Trim(o.Changelog, "\n"), after)
 	}
-	return mails, nil
+	if baseCommit != "" || o.ChangeID != "" {
+		text = fmt.Appendf(nil, "%s\n", text)
+	}
+	if baseCommit != "" {
+		text = fmt.Appendf(text, "base-commit: %s\n", baseCommit)
+	}
+	if o.ChangeID != "" {
+		text = fmt.Appendf(text, "change-id: %s\n", o.ChangeID)
+	}
+	m.Data = slices.Concat(text, end)
+	return nil
+}
+
+// commitPrevious stores the patches of another version of a series, and returns
+// them as a range of commits.
+func commitPrevious(ctx context.Context, r *scratch, patches []Patch, who object.Signature) (string, error) {
+	s := &Series{Name: "before", Patches: patches}
+	base, tree, err := s.base(r, who)
+	if err != nil {
+		return "", err
+	}
+	messages, err := s.messages(who, false)
+	if err != nil {
+		return "", err
+	}
+	tip, err := s.commit(ctx, r, base, tree, who, messages)
+	return base.String() + ".." + tip.String(), err
 }
 
 // prefix returns the words before the version in the brackets of a subject.
@@ -176,8 +235,9 @@ func (s *Series) title(r *scratch, base, tree plumbing.Hash, who object.Signatur
 // cover returns the cover letter. form is git's, with placeholders: shortlog
 // and diffstat are taken from it. The headers and the text are those of title,
 // which git wrote for a commit: before 2.44 it does not encode the headers of
-// a cover letter.
-func cover(form, title []byte) ([]byte, error) {
+// a cover letter. With a line "---" between text and summary, there is a place
+// for a changelog, as b4 has it (b4: ez.py, DEFAULT_COVER and get_prep_branch_as_patches).
+func cover(form, title []byte, line bool) ([]byte, error) {
 	from, _, _ := bytes.Cut(form, []byte("\n"))
 	_, summary, found := bytes.Cut(form, coverBlurb)
 	_, letter, found2 := bytes.Cut(title, []byte("\n"))
@@ -188,6 +248,10 @@ func cover(form, title []byte) ([]byte, error) {
 	headers, text, _ := bytes.Cut(letter, []byte("\n\n"))
 	if !isASCII(summary) && !bytes.Contains(headers, []byte("\nMIME-Version: ")) {
 		headers = fmt.Appendf(nil, "%s\nMIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8\nContent-Transfer-Encoding: 8bit", headers)
+	}
+	if line {
+		text = append(bytes.TrimRight(text, "\n"), "\n\n---\n"...)
+		summary = bytes.TrimLeft(summary, "\n")
 	}
 	return fmt.Appendf(nil, "%s\n%s\n\n%s%s", from, headers, text, summary), nil
 }

@@ -650,3 +650,28 @@ func BenchmarkFormatPatch(b *testing.B) {
 		}
 	}
 }
+
+// The changelog of a lone patch is no part of what git am commits.
+func TestChangelog(t *testing.T) {
+	s := &Series{Name: "x", Patches: []Patch{{
+		Subject: "mm: a title", Body: "A text.",
+		Changes: []Change{{Path: "mm/slab.c", Before: []byte("int slab;\n"), After: []byte("int slabs;\n")}},
+	}}}
+	mails, err := s.Mail(t.Context(), MailOptions{Author: thor, SignOff: true, Version: 2, Changelog: "Changes in v2:\n- better\n", ChangeID: "20260301-x-0123456789ab"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Verify(s, mails); err != nil {
+		t.Error(err)
+	}
+	dir, _ := clone(t, s)
+	file := filepath.Join(t.TempDir(), mails[0].Name)
+	put(t, file, string(mails[0].Data))
+	judge(t, dir, "am", "-q", file)
+	if got, want := judge(t, dir, "log", "-1", "--format=%B"), "mm: a title\n\nA text.\n\nSigned-off-by: A U Thor <author@example.org>\n\n"; got != want {
+		t.Errorf("message %q", got)
+	}
+	if text := string(mails[0].Data); !strings.Contains(text, "\n---\nChanges in v2:\n- better\n\n mm/slab.c | 2 +-\n") || !strings.Contains(text, "\n\nchange-id: 20260301-x-0123456789ab\n-- \n") {
+		t.Errorf("the mail:\n%s", text)
+	}
+}

@@ -278,5 +278,6 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("subject %q", m.Subject)
 			}
 		}
+		s.Sparse()
 	})
 }
