@@ -19,6 +19,9 @@ import (
 type RenderOptions struct {
 	Tool string // program and version: "patchgen 0.1"
 	Call string // the arguments that decide what is rendered: "--variant full"
+	// Testing is for the cover letter: how these very patches were tested, in
+	// paragraphs and list items that need not be wrapped. "" says that they were not.
+	Testing string
 }
 
 // Render makes the variant of a set of templates for a tree. It reads from the
@@ -87,6 +90,7 @@ func (r *renderer) survey(o RenderOptions) error {
 		Tool:       o.Tool,
 		Call:       o.Call,
 		Digest:     r.set.Digest()[:12],
+		Testing:    o.Testing,
 	}
 	for _, f := range r.set.Features {
 		r.data.Has[f.Name], _, err = r.tree.Passes(f.Tests)

@@ -130,6 +130,7 @@ type Data struct {
 	Tool       string // program and version that renders
 	Digest     string // of the templates, 12 hex
 	Call       string // the command line's part that decides what is rendered
+	Testing    string // how the patches were tested, for the cover letter; "" if they were not
 }
 
 // Names lists the sets, sorted.

@@ -173,7 +173,7 @@ func rendered(tree *ktree.Tree, variant string) (*templates.Set, *series.Series,
 	if _, err := set.Variant(variant); err != nil {
 		return nil, nil, &usageError{err: err}
 	}
-	s, err := series.Render(tree, set, variant, series.RenderOptions{Tool: "patchgen " + version, Call: "--series dma-mark-dirty --variant " + variant})
+	s, err := series.Render(tree, set, variant, series.RenderOptions{Tool: tool, Call: "--series dma-mark-dirty --variant " + variant})
 	return set, s, err
 }
 

@@ -20,6 +20,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"patchgen/series"
+	"patchgen/submit/home"
+	"patchgen/submit/receipt"
 	"patchgen/templates"
 )
 
@@ -31,12 +33,24 @@ Usage:
 It prints where each edit went and how that place was found, then the files.
 Nothing is written unless every edit found its one place.
 
+A series that is to be sent, and sent again, has a home: a folder with a
+patchgen.toml, which the first emit --home makes from its flags. There the mails of
+version 2 are in v2/, with the changelog of patchgen.toml, a link to what was sent as
+version 1 and the range-diff to it; v2.receipt.json keeps how they were tested, and the
+cover letter tells it.
+
+Examples:
+    $ patchgen emit --tree debian:6.12 -o out
+    $ patchgen emit --tree ~/linux@v6.12 --home dirty --signoff
+    $ patchgen emit --home dirty
+
 Flags:
 `
 
 type emitFlags struct {
 	treeFlags
 	series, variant, output, format, branch string
+	home                                    string
 	from, date, prefix                      string
 	version                                 int
 	signoff, rfc, force, asJSON, quiet      bool
@@ -51,6 +65,7 @@ func emit(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set.StringVar(&f.series, "series", "dma-mark-dirty", "`NAME` of the series")
 	set.StringVar(&f.variant, "variant", "full", "`VARIANT` of the series")
 	set.StringVarP(&f.output, "output-directory", "o", "", "`DIR` for the mails (default: the series' name)")
+	set.StringVar(&f.home, "home", "", "write to the series' home `DIR`, and make it if it is none")
 	set.StringVar(&f.format, "format", "patches", "`FORMAT`: patches (a file each) or mbox (one file)")
 	set.StringVar(&f.branch, "branch", "", "add the commits to the clone as the new branch `NAME`, and write no mails")
 	set.IntVarP(&f.version, "reroll-count", "v", 0, "`N`, the version of the series, for [PATCH vN]")
@@ -78,19 +93,76 @@ func emit(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if set.Changed("reroll-count") && f.version < 1 {
 		return usagef("-v %d: versions count from 1", f.version)
 	}
-	if f.tree == "" {
-		f.tree = defaultTree()
-	}
 	if f.branch != "" && f.output != "" {
 		return usagef("--branch %s and -o %s: one output at a time", f.branch, f.output)
+	}
+	if f.home != "" && (f.output != "" || f.branch != "" || f.format != "patches") {
+		return usagef("--home %s: the mails go there, and so there is no -o, --branch or --format", f.home)
+	}
+	h, err := f.openHome(set)
+	if err != nil {
+		return err
+	}
+	if f.tree == "" {
+		f.tree = defaultTree()
 	}
 	if f.output == "" {
 		f.output = f.series
 	}
-	return f.run(ctx, stdout, stderr)
+	return f.run(ctx, h, stdout, stderr)
 }
 
-func (f *emitFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
+// openHome reads the home, if there is one already, and takes from it what the flags
+// do not say. It returns nil if there is none.
+func (f *emitFlags) openHome(set *pflag.FlagSet) (*home.Home, error) {
+	if f.home == "" {
+		return nil, nil
+	}
+	h, err := home.Open(f.home)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, &usageError{err: err}
+	}
+	for _, name := range []string{"series", "variant", "from", "prefix", "rfc", "signoff"} {
+		if set.Changed(name) {
+			return nil, &usageError{fmt.Errorf("--%s: the home %s has settings of its own", name, f.home), "change them in " + filepath.Join(f.home, home.File)}
+		}
+	}
+	f.series, f.variant, f.from = h.Series, h.Variant, h.Author
+	if f.tree == "" {
+		f.tree = h.Tree
+	}
+	last, err := h.LastSent()
+	if err != nil {
+		return nil, err
+	}
+	if f.version == 0 {
+		f.version = last + 1
+	}
+	if f.version <= last {
+		return nil, &usageError{fmt.Errorf("-v %d: version %d was sent already, and is kept in %s", f.version, last, h.Sent(last)), fmt.Sprintf("the next is -v %d", last+1)}
+	}
+	return h, nil
+}
+
+// newHome makes the home that the flags tell of.
+func (f *emitFlags) newHome(author series.Ident) (*home.Home, error) {
+	if f.version > 1 {
+		return nil, usagef("-v %d: the home %s is new, and begins with version 1", f.version, f.home)
+	}
+	f.version = 1
+	h, err := home.Create(f.home, home.Home{
+		Series: f.series, Variant: f.variant, Tree: f.tree, Author: fmt.Sprintf("%s <%s>", author.Name, author.Email), SignOff: f.signoff, Prefix: f.prefix, RFC: f.rfc,
+	}, time.Now())
+	if err != nil {
+		return nil, &usageError{fmt.Errorf("make the home %s: %w", f.home, err), "choose another folder with --home"}
+	}
+	return h, nil
+}
+
+func (f *emitFlags) run(ctx context.Context, h *home.Home, stdout, stderr io.Writer) error {
 	set, err := templates.Load(f.series)
 	if err != nil {
 		return &usageError{err: err}
@@ -102,7 +174,13 @@ func (f *emitFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	options := series.MailOptions{Author: author, SignOff: f.signoff, Version: f.version, Prefix: f.prefix, RFC: f.rfc}
+	options := series.MailOptions{SignOff: f.signoff, Version: f.version, Prefix: f.prefix, RFC: f.rfc}
+	if h != nil {
+		if options, err = h.MailOptions(f.version); err != nil {
+			return &usageError{err, "then emit again; nothing was written"}
+		}
+	}
+	options.Author = author
 	if err := options.Check(); err != nil {
 		return &usageError{err: err}
 	}
@@ -118,12 +196,20 @@ func (f *emitFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if f.branch != "" && tree.Repository() == nil {
 		return usagef("--branch %s: %s is no git clone", f.branch, f.tree)
 	}
-	s, err := series.Render(tree, set, f.variant, series.RenderOptions{
-		Tool: "patchgen " + version,
-		Call: "--series " + f.series + " --variant " + f.variant,
-	})
+	render := series.RenderOptions{Tool: tool, Call: "--series " + f.series + " --variant " + f.variant}
+	s, err := series.Render(tree, set, f.variant, render)
 	if err != nil {
 		return err
+	}
+	if f.home != "" && h == nil {
+		// Now that there is something to put into it.
+		if h, err = f.newHome(author); err != nil {
+			return err
+		}
+		if options, err = h.MailOptions(f.version); err != nil {
+			return err
+		}
+		options.Author = author
 	}
 	if changed := tree.Uncommitted(); len(changed) > 0 {
 		fmt.Fprintf(stderr, "patchgen: note: the series is for the commit, uncommitted changes are not seen: %s\n", strings.Join(changed, ", "))
@@ -131,6 +217,23 @@ func (f *emitFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	mails, err := s.Mail(ctx, options)
 	if err != nil {
 		return err
+	}
+	var made *receipt.Receipt
+	if h != nil {
+		if made, err = receiptOf(ctx, h.Receipt(f.version), mails, stderr); err != nil {
+			return err
+		}
+		if render.Testing = made.Testing(); render.Testing != "" {
+			// The same patches, and a cover letter that tells how they were tested.
+			if s, err = series.Render(tree, set, f.variant, render); err != nil {
+				return err
+			}
+			if mails, err = s.Mail(ctx, options); err != nil {
+				return err
+			}
+		}
+		made.SetSeries(s, receipt.Templates{Series: f.series, Variant: f.variant, Digest: set.Digest(), Generation: s.Generation})
+		f.output = h.Mails(f.version)
 	}
 	if err := series.Verify(s, mails); err != nil {
 		return fmt.Errorf("the patches do not give what was rendered: %w", err)
@@ -156,6 +259,11 @@ func (f *emitFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 		}
 		for _, m := range mails {
 			files = append(files, filepath.Join(f.output, m.Name))
+		}
+	}
+	if h != nil {
+		if err := writeReceipt(made, h.Receipt(f.version), series.WriteOptions{Force: f.force, Ledger: filepath.Join(cache, "written")}); err != nil {
+			return err
 		}
 	}
 	if err := f.report(stdout, s, files, tip); err != nil {

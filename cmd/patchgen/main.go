@@ -23,7 +23,10 @@ import (
 // lower case, ends without a period, and is followed by a hint that says what to
 // do next where there is something to do.
 
-const version = "0.1.0"
+const (
+	version = "0.1.0"
+	tool    = "patchgen " + version
+)
 
 const usage = `patchgen writes a patch series for the Linux kernel tree that you point it at,
 and proves that it works.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +24,7 @@ import (
 	"patchgen/qemutest"
 	"patchgen/qemutest/dmatest"
 	"patchgen/series"
+	"patchgen/submit/receipt"
 )
 
 const testUsage = `patchgen test proves on live migrations that no page is lost which a device has
@@ -73,7 +75,7 @@ type testFlags struct {
 	tests                           []string
 	mutants                         bool
 	mutant                          []string
-	patches, variant                string
+	patches, variant, receipt       string
 	qemu, accel                     string
 	memory, written                 size
 	cpus                            []int
@@ -121,8 +123,9 @@ func test(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set.StringSliceVar(&f.tests, "tests", allTests, "`NAMES` of the tests to make, separated by commas")
 	set.BoolVar(&f.mutants, "mutants", false, "have the tests see wrong series, too")
 	set.StringSliceVar(&f.mutant, "mutant", nil, "`NAMES` of those to see alone, separated by commas")
-	set.StringVar(&f.patches, "patches", "", "`PATH` of patches (default: the series that emit writes)")
+	set.StringVar(&f.patches, "patches", "", "`PATH` of patches, or the home of a series (default: the series that emit writes)")
 	set.StringVar(&f.variant, "variant", "full", "`VARIANT` of that series")
+	set.StringVar(&f.receipt, "receipt", "", "note the result in the receipt `FILE` of these patches (default: of the home, if they are in one)")
 	set.StringArrayVar(&f.config, "config", nil, "`FILE` with CONFIG_NAME=value lines that are wanted, too; again for more")
 	set.StringVar(&f.qemu, "qemu", "qemu-system-x86_64", "`PROGRAM` to run")
 	set.StringVar(&f.accel, "accel", "auto", "`NAME`: kvm, tcg, or auto, which is kvm if this kernel boots on it")
@@ -164,6 +167,19 @@ func test(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if f.mutants && f.patches != "" {
 		return &usageError{errors.New("--mutants are of the series that emit writes, and --patches gives another"), "leave out one of them"}
 	}
+	if f.receipt != "" && f.patches == "" {
+		return &usageError{fmt.Errorf("--receipt %s is of patches, and none are given", f.receipt), "write them with patchgen emit, and name them with --patches"}
+	}
+	if f.patches != "" {
+		p, err := locate(f.patches, f.receipt)
+		if err != nil {
+			return err
+		}
+		if p.home != nil && len(f.trees) == 0 {
+			f.trees = []string{p.home.Tree}
+		}
+		f.patches, f.receipt = p.mails, p.receipt
+	}
 	if len(f.trees) == 0 {
 		f.trees = []string{defaultTree()}
 	}
@@ -200,7 +216,7 @@ func (f *testFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	files := series.WriteOptions{Force: f.force, Ledger: filepath.Join(cache, "written")}
-	for _, file := range []string{f.jsonFile, f.ktap, f.junit} {
+	for _, file := range []string{f.jsonFile, f.ktap, f.junit, f.receipt} {
 		if file == "" {
 			continue
 		}
@@ -218,6 +234,15 @@ func (f *testFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	report := newReporter(stderr)
 	proof.Progress = report
 	t := &tester{testFlags: f, proof: proof, cache: cache, config: config, report: report, stdout: stdout, stderr: stderr}
+	if f.receipt != "" && !f.shell {
+		mails, err := series.ReadPatches(f.patches)
+		if err != nil {
+			return &usageError{err, "--patches takes a folder of *.patch files, or an mbox"}
+		}
+		if t.kept, err = receiptOf(ctx, f.receipt, mails, stderr); err != nil {
+			return err
+		}
+	}
 	var results []*qemutest.Report
 	for _, spec := range f.trees {
 		r, err := t.tree(ctx, spec)
@@ -228,6 +253,11 @@ func (f *testFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	}
 	if err := f.write(files, results); err != nil {
 		return err
+	}
+	if t.kept != nil {
+		if err := writeReceipt(t.kept, f.receipt, files); err != nil {
+			return err
+		}
 	}
 	if len(results) > 1 {
 		printSummary(stdout, results)
@@ -244,6 +274,7 @@ type tester struct {
 	report         *reporter
 	stdout, stderr io.Writer
 	misplaced      map[string][]string // by mutant, the places that are wrong in it
+	kept           *receipt.Receipt    // of the patches, nil if there is to be none
 }
 
 // tree tests one tree, and returns nil where there is only a shell to be given.
@@ -297,7 +328,26 @@ func (t *tester) tree(ctx context.Context, spec string) (*qemutest.Report, error
 		err = t.kill(ctx, &p, r, tree, mutants, o)
 	}
 	r.End()
+	if err == nil && t.kept != nil {
+		err = t.keep(r, patched)
+	}
 	return r, err
+}
+
+// keep notes a result in the receipt.
+func (t *tester) keep(r *qemutest.Report, patched kbuild.Kernel) error {
+	data, err := os.ReadFile(patched.Config)
+	if err != nil {
+		return err
+	}
+	config, err := kconfig.ParseConfig(patched.Config, data)
+	if err != nil {
+		return err
+	}
+	// Kconfig notes what it found (scripts/Kconfig.include, init/Kconfig).
+	compiler := strings.Trim(config["CC_VERSION_TEXT"], `"`)
+	t.kept.AddTest(r, receipt.Host{Tool: tool, Config: fmt.Sprintf("%x", sha256.Sum256(data)), Compiler: compiler}, time.Now())
+	return nil
 }
 
 // changes returns what is to be tested, and made wrong.

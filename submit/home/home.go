@@ -27,6 +27,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
+
+	"patchgen/series"
+	"patchgen/submit/patchmail"
 )
 
 // File is the name of the file that makes a folder a home.
@@ -266,6 +269,46 @@ func (h *Home) Receipt(version int) string { return h.Mails(version) + ".receipt
 // Sent is the folder of a version as it was sent.
 func (h *Home) Sent(version int) string {
 	return filepath.Join(h.Dir, "sent", fmt.Sprintf("v%d", version))
+}
+
+// A ChangelogError says that the home does not tell what is new in a version.
+type ChangelogError struct {
+	File    string
+	Version int
+}
+
+func (e *ChangelogError) Error() string {
+	return fmt.Sprintf("%s does not say what is new in version %d: add v%d to its [changelog]", e.File, e.Version, e.Version)
+}
+
+// MailOptions returns how a version is written: with what is new in it, a link to
+// the version that was sent before, and a range-diff to it, if one was sent. The
+// error is a *ChangelogError if a second or later version has no changelog.
+func (h *Home) MailOptions(version int) (series.MailOptions, error) {
+	o := series.MailOptions{SignOff: h.SignOff, Version: version, Prefix: h.Prefix, RFC: h.RFC, ChangeID: h.ChangeID}
+	if version < 2 {
+		return o, nil
+	}
+	text := h.Changes(version)
+	if text == "" {
+		return o, &ChangelogError{filepath.Join(h.Dir, File), version}
+	}
+	o.Changelog = fmt.Sprintf("Changes in v%d:\n%s", version, text)
+	last, err := h.LastSent()
+	if err != nil || last == 0 {
+		return o, err
+	}
+	sent, err := patchmail.Read(h.Sent(last))
+	if err != nil {
+		return o, fmt.Errorf("what was sent as version %d: %w", last, err)
+	}
+	if id := strings.Trim(sent.Mails()[0].Header.Get("Message-Id"), "<> "); id != "" {
+		o.Changelog += fmt.Sprintf("\n- Link to v%d: https://lore.kernel.org/r/%s", last, id)
+	}
+	if o.Previous, err = sent.Sparse(); err != nil {
+		return o, fmt.Errorf("what was sent as version %d: %w", last, err)
+	}
+	return o, nil
 }
 
 // Changes is what is new in a version, without newlines at its ends; "" if the
