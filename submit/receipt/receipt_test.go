@@ -1,0 +1,228 @@
+package receipt
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"patchgen/edit"
+	"patchgen/qemutest"
+	"patchgen/series"
+	"patchgen/submit/patchmail"
+)
+
+// load reads one of the series of the repository.
+func load(t testing.TB) ([]*patchmail.Mail, []patchmail.ID) {
+	t.Helper()
+	s, err := patchmail.Read("../../patches/6.12")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids, err := patchmail.IDs(t.Context(), s.Patches)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Patches, ids
+}
+
+var day = time.Date(2026, 3, 1, 12, 0, 0, 123, time.UTC)
+
+// full is a receipt with something in each place.
+func full(t testing.TB) *Receipt {
+	patches, ids := load(t)
+	r := New("patchgen 1", patches, ids)
+	s := &series.Series{Origin: "/home/somebody/linux", Release: "6.12.1", BaseCommit: strings.Repeat("ab", 20)}
+	s.Patches = []series.Patch{{Edits: []series.PlacedEdit{{File: "kernel/dma/direct.c", Function: "f", Place: edit.Place{Line: 12, How: "after g(…)"}}}}}
+	r.SetSeries(s, Templates{"dma-mark-dirty", "full", strings.Repeat("12", 32), "direct"})
+	r.Build = &Build{Time: day, Origin: "linux", Compiler: "gcc 12", Folders: []string{"kernel/dma/", "drivers/xen/"}}
+	for range patches {
+		c := &Compiled{Compiled: []string{"kernel/dma/direct.c"}, New: []string{}, Gone: []string{}}
+		r.Build.Patches = append(r.Build.Patches, PatchBuild{Off: c, On: c})
+	}
+	report := &qemutest.Report{
+		Verdict: qemutest.Pass, Tree: "../linux", Accelerator: "tcg", QEMU: "10.0.2", Kernel: "6.12.1", Seed: 7, Memory: 256 << 20,
+		KUnit: []qemutest.KUnitRun{{CPUs: 1, Passed: 31, Skipped: 1, Verdict: qemutest.Pass}, {CPUs: 2, Passed: 32, Verdict: qemutest.Pass}},
+		Runs: []qemutest.Outcome{
+			{Name: "loss", Kernel: "unpatched", Device: "blind", CPUs: 1, Written: 100, Missed: 98, Verdict: qemutest.Pass},
+			{Name: "proof", Kernel: "patched", Device: "blind", CPUs: 1, Written: 100, Verdict: qemutest.Pass},
+		},
+		Levels: []qemutest.LevelRun{{Parameter: "", CPUs: 1, Verdict: qemutest.Pass}},
+		Matrix: []qemutest.MatrixRun{{
+			CPUs: 1, Writers: &qemutest.Writers{Stores: 1000, Syncs: 10}, Verdict: qemutest.Pass,
+			Cells: []qemutest.CellResult{{Name: "x", API: "dma_unmap_single", Direction: "FROM_DEVICE", Length: 1, Want: qemutest.Dirty, Marking: true, Written: 3, Quiet: 2, Verdict: qemutest.Pass}},
+		}},
+	}
+	r.AddTest(report, Host{"patchgen 1", strings.Repeat("cd", 32), "gcc 12"}, day)
+	return r
+}
+
+// What is written is as the schema says, and nothing else is.
+func TestSchema(t *testing.T) {
+	compiler := jsonschema.NewCompiler()
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(Schema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := compiler.AddResource("schema.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := compiler.Compile("schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	patches, ids := load(t)
+	for name, r := range map[string]*Receipt{"full": full(t), "empty": New("patchgen 1", patches, ids)} {
+		data, err := r.JSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := schema.Validate(doc); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		back, err := parse(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(r, back); diff != "" {
+			t.Errorf("%s: not read as written (-written +read):\n%s", name, diff)
+		}
+		// The schema knows each field.
+		var fields map[string]any
+		if err := json.Unmarshal(data, &fields); err != nil {
+			t.Fatal(err)
+		}
+		fields["other"] = 1
+		if schema.Validate(fields) == nil {
+			t.Errorf("%s: a field that there is not is taken", name)
+		}
+	}
+}
+
+func TestHolds(t *testing.T) {
+	r := full(t)
+	patches, ids := load(t)
+	if err := r.Holds(patches, ids); err != nil {
+		t.Error(err)
+	}
+	raw, err := series.ReadPatches("../../patches/6.12")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ old, new, want string }{
+		{"dma_mark_dirty", "dma_mark_dirtx", "patch 1"},
+		{"hypervisor", "hypervizor", "patch 1"},
+		{"\n+\t", "\n+ ", "patch 1"},
+		{"Subject: [PATCH", "Subject: [RFC PATCH", "patch 1"},
+	} {
+		changed := bytes.Replace(raw[1].Data, []byte(test.old), []byte(test.new), 1)
+		s, err := patchmail.Parse([]series.Mail{{Name: "x", Data: changed}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := append([]*patchmail.Mail{s.Patches[0]}, patches[1:]...)
+		nowIDs, err := patchmail.IDs(t.Context(), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var stale *StaleError
+		if err := r.Holds(now, nowIDs); !errors.As(err, &stale) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%q for %q: %v", test.new, test.old, err)
+		}
+	}
+	if err := r.Holds(patches[1:], ids[1:]); err == nil || !strings.Contains(err.Error(), "of 6 patches, and there are 5") {
+		t.Errorf("one patch less: %v", err)
+	}
+	other := bytes.Replace(raw[1].Data, []byte("Date: Fri, 2 Jan"), []byte("Date: Sat, 3 Jan"), 1)
+	if s, err := patchmail.Parse([]series.Mail{{Name: "x", Data: other}}); err != nil {
+		t.Error(err)
+	} else if now, err := patchmail.IDs(t.Context(), s.Patches); err != nil || now[0] != ids[0] {
+		t.Errorf("another date: %v, %v", now, err)
+	}
+}
+
+// A receipt tells what was done, and of that only what went well is said to others.
+func TestTesting(t *testing.T) {
+	r := full(t)
+	const want = `Tested, with these very patches:
+
+ - Compiled after each patch: kernel/dma and drivers/xen of linux, with gcc 12, W=1 and sparse, the new options off and on: no new warning.
+ - KUnit on 6.12.1 (linux) in QEMU 10.0.2, tcg, with 1 and 2 vCPUs: 63 cases passed, 0 failed, 1 skipped.
+ - 2 live migrations of 6.12.1 (linux) in QEMU 10.0.2, tcg, seed 7: of the 100 pages that devices wrote without a dirty log 0 were missed with marking on; without the series 98 were.
+ - Each call of the DMA API in each direction, on 6.12.1 (linux) in QEMU 10.0.2, tcg: 0 of 3 pages written by a device were missed, 0 of 2 others were sent again. Of 1000 stores of a device to a page that the CPU synced at the same time 0 were undone.`
+	if diff := cmp.Diff(want, r.Testing()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if text := r.Text(); strings.Contains(text, "somebody") || !strings.Contains(text, "kernel/dma/direct.c:12 in f: after g(…)") {
+		t.Errorf("text:\n%s", text)
+	}
+	patches, ids := load(t)
+	if got := New("patchgen 1", patches, ids).Testing(); got != "" {
+		t.Errorf("nothing was done, and it says %q", got)
+	}
+	for what, change := range map[string]func(*Receipt){
+		"a new warning":   func(r *Receipt) { r.Build.Patches[2].On = &Compiled{New: []string{"x.c: y"}} },
+		"no compilation":  func(r *Receipt) { r.Build.Patches[2].Off = &Compiled{Error: "make"} },
+		"pages were lost": func(r *Receipt) { r.Tests[0].Verdict = qemutest.Lost },
+	} {
+		r := full(t)
+		change(r)
+		if got := r.Testing(); got != "" {
+			t.Errorf("%s, and it says %q", what, got)
+		}
+		_ = r.Text()
+	}
+	r.Tests[0].KUnit = nil
+	r.Tests[0].Matrix = nil
+	if got := r.Testing(); strings.Contains(got, "KUnit") || strings.Contains(got, "DMA API") {
+		t.Errorf("says what was not run:\n%s", got)
+	}
+}
+
+func TestReadRefused(t *testing.T) {
+	good, err := full(t).JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		"":                       "EOF",
+		"{}":                     "format 0",
+		`{"receipt": 2}`:         "format 2",
+		`{"receipt": 1}`:         "no patches",
+		`{"receipt": 1, "x": 2}`: "unknown field",
+		strings.Replace(string(good), `"patch_id": "`, `"patch_id": "x`, 1): "IDs",
+	} {
+		file := filepath.Join(t.TempDir(), "x.json")
+		if err := os.WriteFile(file, []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Read(file); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.40q: %v, want %q", text, err, want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	good, err := full(f).JSON()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if r, err := parse(data); err == nil {
+			_ = r.Testing()
+			_ = r.Text()
+		}
+	})
+}
