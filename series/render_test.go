@@ -120,6 +120,7 @@ func TestRenderReads(t *testing.T) {
 		"MAINTAINERS",
 		"Makefile",
 		"arch/x86/Kconfig",
+		"arch/x86/include/asm/alternative.h",
 		"drivers/xen/swiotlb-xen.c",
 		"include/kunit/device.h",
 		"include/linux/swiotlb.h",

@@ -16,9 +16,15 @@
  * Only a store sets the dirty bit that the hypervisor looks at, a load does not.
  * The device may still own the rest of the page, or even write this very byte
  * again, so the store has to be an atomic read-modify-write. LOCK_PREFIX will
+{{- if .Has.smp_locks}}
  * not do: it is patched out on a guest with one CPU, where the device is a
  * second writer all the same. A single byte can neither leave the buffer nor
  * straddle a cache line.
+{{- else}}
+ * not do: it is empty without CONFIG_SMP, and the device is a second writer
+ * all the same. A single byte can neither leave the buffer nor straddle a
+ * cache line.
+{{- end}}
  *
  * Return: 0, or -EFAULT if the page is not mapped writable.
  */

@@ -40,6 +40,7 @@
 #define TEST_SIZE	(TEST_PAGES * PAGE_SIZE)
 #define TEST_BUF	PAGE_SIZE
 #define TEST_SEED	0x6d61726b
+#define TEST_STORES	4000000
 
 struct mark_dirty_test {
 	struct device *dev;
@@ -648,7 +649,8 @@ static int mark_dirty_writer(void *data)
 		mb();
 		if (READ_ONCE(*w->byte) != val)
 			w->lost++;
-		if (!(++w->stores % 1024))
+		WRITE_ONCE(w->stores, w->stores + 1);
+		if (!(w->stores % 1024))
 			cond_resched();
 	}
 
@@ -673,8 +675,10 @@ static void mark_dirty_test_concurrent_writer(struct kunit *test)
 					   raw_smp_processor_id()));
 	wake_up_process(task);
 
-	deadline = jiffies + msecs_to_jiffies(300);
-	while (time_before(jiffies, deadline)) {
+	/* As many as a CPU does in a moment, unless it has better things to do. */
+	deadline = jiffies + msecs_to_jiffies(5000);
+	while (READ_ONCE(w.stores) < TEST_STORES &&
+	       time_before(jiffies, deadline)) {
 		__dma_mark_dirty(t->dev, virt_to_phys(w.byte), 1,
 				 DMA_FROM_DEVICE);
 		if (!(++marks % 1024))
