@@ -3,9 +3,9 @@
 //
 //	patchgen.toml     written once, then a person's own
 //	v2/               the mails of a version
-//	v2.base           git bundle of the files that they change, as they were
 //	v2.receipt.json   how it was tested
-//	sent/v1/          a version as it was sent
+//	v2.sending/       what of it has gone out
+//	sent/v1/          a version that was sent: its mails, and what the server said
 package home
 
 import (
@@ -260,9 +260,6 @@ func (h *Home) LastSent() (int, error) {
 // Mails is the folder of a version's mails.
 func (h *Home) Mails(version int) string { return filepath.Join(h.Dir, fmt.Sprintf("v%d", version)) }
 
-// Base is the file of what a version's mails change.
-func (h *Home) Base(version int) string { return h.Mails(version) + ".base" }
-
 // Receipt is the file of how a version was tested.
 func (h *Home) Receipt(version int) string { return h.Mails(version) + ".receipt.json" }
 
@@ -298,7 +295,7 @@ func (h *Home) MailOptions(version int) (series.MailOptions, error) {
 	if err != nil || last == 0 {
 		return o, err
 	}
-	sent, err := patchmail.Read(h.Sent(last))
+	sent, err := h.sent(last)
 	if err != nil {
 		return o, fmt.Errorf("what was sent as version %d: %w", last, err)
 	}
@@ -310,6 +307,20 @@ func (h *Home) MailOptions(version int) (series.MailOptions, error) {
 	}
 	return o, nil
 }
+
+// sent reads a version as it was sent: by patchgen, or by other means, if a person
+// has put the mails there.
+func (h *Home) sent(version int) (*patchmail.Series, error) {
+	s, err := patchmail.Read(filepath.Join(h.Sent(version), "mails"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return patchmail.Read(h.Sent(version))
+	}
+	return s, err
+}
+
+// Sending is the folder of a version that is being sent. Only when all of it is out
+// it becomes Sent.
+func (h *Home) Sending(version int) string { return h.Mails(version) + ".sending" }
 
 // Changes is what is new in a version, without newlines at its ends; "" if the
 // file does not say it.

@@ -53,6 +53,9 @@ type Mail struct {
 	Charset string // of the text, in lower case, "" if the header names none
 	Coding  string // Content-Transfer-Encoding, in lower case, "" if there is none
 	CRLF    bool   // all lines of the file end in CR LF
+
+	Kind string // Content-Type, in lower case, "" if there is none
+	Err  error  // of ReadAny alone: why the mail cannot be read; all but Name and Raw may be empty then
 }
 
 // Tags are what a subject has in brackets, such as [RFC PATCH net-next v2 3/10].
@@ -91,7 +94,7 @@ func Read(name string) (*Series, error) {
 // Parse is Read of mails that are in memory.
 func Parse(mails []series.Mail) (*Series, error) {
 	s := &Series{}
-	for _, raw := range mails {
+	for _, raw := range split(mails) {
 		if len(bytes.TrimSpace(raw.Data)) == 0 {
 			return nil, fmt.Errorf("%s is empty", raw.Name)
 		}
@@ -100,6 +103,7 @@ func Parse(mails []series.Mail) (*Series, error) {
 			return nil, fmt.Errorf("%s: %w", raw.Name, err)
 		}
 		switch {
+		case m.isReply():
 		case m.Diff != nil || m.Tags.Number > 0:
 			s.Patches = append(s.Patches, m)
 		case s.Cover == nil && len(s.Patches) == 0:
@@ -127,7 +131,10 @@ var (
 	headerLine = regexp.MustCompile(`^[!-9;-~]+:`)
 )
 
-func parse(raw series.Mail) (*Mail, error) {
+func parse(raw series.Mail) (*Mail, error) { return parseMail(raw, false) }
+
+// parseMail reads a mail; with broken, also one that a list would refuse.
+func parseMail(raw series.Mail, broken bool) (*Mail, error) {
 	m := &Mail{Name: raw.Name, Raw: raw.Data}
 	text := fromLine.ReplaceAll(raw.Data, nil)
 	m.CRLF = bytes.Contains(text, []byte("\n")) && bytes.Count(text, []byte("\n")) == bytes.Count(text, []byte("\r\n"))
@@ -149,21 +156,30 @@ func parse(raw series.Mail) (*Mail, error) {
 	}
 	m.Header = entity.Header
 	kind, params, err := entity.Header.ContentType()
-	if err == nil && strings.HasPrefix(kind, "multipart/") {
+	several := err == nil && strings.HasPrefix(kind, "multipart/")
+	if several && !broken {
 		return nil, errors.New("it is a mail of several parts, which mailing lists of the kernel do not take: send the patch as plain text")
+	}
+	if entity.Header.Has("Content-Type") {
+		m.Kind = strings.ToLower(kind)
 	}
 	m.Charset = strings.ToLower(params["charset"])
 	m.Coding = strings.ToLower(strings.TrimSpace(entity.Header.Get("Content-Transfer-Encoding")))
-	body, err := io.ReadAll(entity.Body)
+	var body []byte
+	if several {
+		body, err = plainParts(entity)
+	} else {
+		body, err = io.ReadAll(entity.Body)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the text: %w", err)
 	}
-	if m.Subject, err = m.header("Subject"); err != nil {
+	if m.Subject, err = m.header("Subject"); err != nil && !broken {
 		return nil, err
 	}
 	m.Tags, m.Title = tags(m.Subject)
 	from, err := m.header("From")
-	if err != nil {
+	if err != nil && !broken {
 		return nil, err
 	}
 	if from != "" {
@@ -184,16 +200,18 @@ func parse(raw series.Mail) (*Mail, error) {
 	return m, nil
 }
 
-// header returns a header decoded, on one line.
+// header returns a header decoded, on one line. If it is not UTF-8, there is an
+// error, and what can be read of it.
 func (m *Mail) header(name string) (string, error) {
 	text, err := words.DecodeHeader(m.Header.Get(name))
 	if err != nil {
 		text = m.Header.Get(name)
 	}
-	if !utf8.ValidString(text) {
-		return "", fmt.Errorf("the header %s is not UTF-8", name)
+	if err = nil; !utf8.ValidString(text) {
+		err = fmt.Errorf("the header %s is not UTF-8", name)
+		text = strings.ToValidUTF8(text, "\uFFFD")
 	}
-	return strings.Join(strings.Fields(text), " "), nil
+	return strings.Join(strings.Fields(text), " "), err
 }
 
 var (
@@ -240,6 +258,7 @@ var (
 	patchBreak = regexp.MustCompile(`(?m)^(diff -.*|Index: .*|---[ \t\r]*|--- [^\s].*)$`)
 	scissors   = regexp.MustCompile(`^---[ \t\r]*$`)
 	diffStart  = regexp.MustCompile(`(?m)^(diff -|Index: |--- [^\s].*\n\+\+\+ )`)
+	gitDiff    = regexp.MustCompile(`(?m)^diff --git `)
 	signature  = regexp.MustCompile(`(?m)^-- \n`)
 	inBody     = regexp.MustCompile(`^(?i:(from|date|subject)): *(.*)\n`)
 )
@@ -288,6 +307,24 @@ func (m *Mail) split(body []byte) {
 	if m.DiffError == nil && len(m.Files) == 0 {
 		m.DiffError = errors.New("there is no diff in it")
 	}
+	if !gitDiff.Match(m.Diff) {
+		// go-gitdiff leaves the names of diff(1) as they are.
+		for _, f := range m.Files {
+			f.OldName, f.NewName = withoutPrefix(f.OldName), withoutPrefix(f.NewName)
+			if !f.IsNew && !f.IsDelete {
+				f.OldName = f.NewName
+			}
+		}
+	}
+}
+
+// withoutPrefix takes off the first folder, as git am does.
+func withoutPrefix(name string) string {
+	_, rest, found := strings.Cut(name, "/")
+	if !found {
+		return name
+	}
+	return strings.TrimLeft(rest, "/")
 }
 
 // Text is what a reader sees below the headers and before the diff.
