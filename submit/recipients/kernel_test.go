@@ -1,0 +1,307 @@
+//go:build kernel
+
+package recipients
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"patchgen/ktree"
+	"patchgen/submit/patchmail"
+)
+
+// trees opens the kernel trees named in PATCHGEN_TREES.
+func trees(t testing.TB) []*ktree.Tree {
+	t.Helper()
+	var all []*ktree.Tree
+	for _, dir := range filepath.SplitList(os.Getenv("PATCHGEN_TREES")) {
+		tree, err := ktree.Open(t.Context(), dir, ktree.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { tree.Close() })
+		all = append(all, tree)
+	}
+	if len(all) == 0 {
+		t.Fatal("PATCHGEN_TREES names no kernel tree")
+	}
+	if _, err := exec.LookPath("perl"); err != nil {
+		t.Fatal("perl is not installed (Debian package perl)")
+	}
+	return all
+}
+
+// patchesFor reads the series that the repository keeps for a tree.
+func patchesFor(t testing.TB, tree *ktree.Tree) *patchmail.Series {
+	t.Helper()
+	r := tree.Release()
+	s, err := patchmail.Read(fmt.Sprintf("../../patches/%d.%d", r.Version, r.Patchlevel))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// A said is one line of get_maintainer.pl: address in lower case, role, title of
+// the section.
+type said struct{ address, role, title string }
+
+var saidLine = regexp.MustCompile(`^.*?([^\s<]+@[^\s>]+)>? \(([^:()]+(?:\([^:()]*\))?)(?::(.*?))?(?::Keyword:.*?)?(,in file)?\)$`)
+
+// judge runs the script where it belongs: in the whole tree.
+func judge(ctx context.Context, tree *ktree.Tree, args ...string) ([]said, error) {
+	cmd := exec.CommandContext(ctx, "perl", append([]string{"scripts/get_maintainer.pl", "--nogit", "--nogit-fallback", "--no-rolestats", "--roles"}, args...)...)
+	cmd.Dir = tree.Dir()
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent"}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil || stderr.Len() > 0 {
+		return nil, fmt.Errorf("get_maintainer.pl: %v: %s", err, stderr.Bytes())
+	}
+	var all []said
+	for line := range strings.Lines(string(out)) {
+		l := saidLine.FindStringSubmatch(strings.TrimSuffix(line, "\n"))
+		if l == nil {
+			return nil, fmt.Errorf("get_maintainer.pl says %q", line)
+		}
+		s := said{strings.ToLower(l[1]), l[2], l[3]}
+		switch s.role {
+		case "reviewer", "open list", "moderated list", "in file":
+		default: // what was made of S: before Linux 7
+			s.role = "maintainer"
+		}
+		if s.title == "" && s.role != "in file" {
+			s.title = "THE REST"
+		}
+		all = append(all, s)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("get_maintainer.pl names nobody for %q", args)
+	}
+	return all, nil
+}
+
+// saidBy is a list of recipients as a judge would say it.
+func saidBy(list []Recipient, titles map[string]bool) []said {
+	var all []said
+	for _, r := range list {
+		s := said{strings.ToLower(r.Address), r.Role, ""}
+		if r.Role == "author" || r.Role == "trailer" {
+			continue
+		}
+		why, _, _ := strings.Cut(strings.TrimPrefix(r.Why, "MAINTAINERS: "), "; ")
+		why, _, _ = strings.Cut(why, ", K: ")
+		if !titles[why] { // there is a status
+			why = strings.TrimSpace(why[:max(0, strings.LastIndex(why, " ("))])
+		}
+		s.title = shorten(why)
+		all = append(all, s)
+	}
+	return all
+}
+
+func titles(t testing.TB, tree *ktree.Tree) (*database, map[string]bool) {
+	t.Helper()
+	text, err := tree.ReadFile("MAINTAINERS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDatabase(text, tree)
+	all := make(map[string]bool)
+	for _, s := range d.sections {
+		all[s.title] = true
+	}
+	return d, all
+}
+
+// compare compares two answers whatever their order. Where sections are equally
+// near to a file, Perl's hashes decide which of them a person is named for: it has
+// to be one of them.
+func compare(d *database, files []string, want, got []said) string {
+	near := make(map[string]map[string]bool) // addresses, and titles that may name them
+	for _, name := range files {
+		first := make(map[string]int)
+		for _, s := range d.sectionsOf(name) {
+			for _, f := range s.fields {
+				if f.key != 'M' && f.key != 'R' && f.key != 'L' {
+					continue
+				}
+				c := newCollector(d.mailmap)
+				c.section(&section{title: s.title, fields: []*field{f}}, "")
+				for _, e := range c.entries() {
+					key := strings.ToLower(e.address)
+					if depth, ok := first[key]; ok && depth != s.depth {
+						continue
+					}
+					first[key] = s.depth
+					if near[key] == nil {
+						near[key] = make(map[string]bool)
+					}
+					near[key][shorten(s.title)] = true
+				}
+			}
+		}
+	}
+	byAddress := func(a, b said) int { return strings.Compare(a.address, b.address) }
+	want, got = slices.Clone(want), slices.Clone(got)
+	slices.SortFunc(want, byAddress)
+	slices.SortFunc(got, byAddress)
+	for i := range got {
+		if i < len(want) && got[i].address == want[i].address && got[i].title != want[i].title &&
+			near[got[i].address][want[i].title] && near[got[i].address][got[i].title] {
+			got[i] = want[i]
+		}
+	}
+	return cmp.Diff(want, got, cmp.AllowUnexported(said{}))
+}
+
+// TestKernelPatches has three answers for each patch: the script in the whole tree,
+// the script as For runs it, and the reader.
+func TestKernelPatches(t *testing.T) {
+	for _, tree := range trees(t) {
+		s := patchesFor(t, tree)
+		d, all := titles(t, tree)
+		start := time.Now()
+		script, err := For(t.Context(), tree, s, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		scripted := time.Since(start)
+		start = time.Now()
+		reader, err := For(t.Context(), tree, s, Options{NoScript: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: script %v, reader %v for %d patches; %s; %s", tree.Release(), scripted, time.Since(start), len(s.Patches), script.Source, reader.Source)
+		if !strings.HasPrefix(script.Source, "scripts/") || !strings.HasPrefix(reader.Source, "patchgen's") || len(reader.Notes) > 1 {
+			t.Errorf("%s, %s, notes %q", script.Source, reader.Source, reader.Notes)
+		}
+		for i, m := range s.Patches {
+			file, err := filepath.Abs(fmt.Sprintf("../../patches/%d.%d/%s", tree.Release().Version, tree.Release().Patchlevel, m.Name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := judge(t.Context(), tree, file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files := readPatch(m).files
+			for name, r := range map[string]*Result{"script": script, "reader": reader} {
+				l := r.Lists[i+1]
+				if l.Mail != m.Name || len(l.Notes) > 0 {
+					t.Errorf("%s: list of %s, notes %q", m.Name, l.Mail, l.Notes)
+				}
+				got := saidBy(slices.Concat(l.To, l.Cc), all)
+				if diff := compare(d, files, want, got); diff != "" {
+					t.Errorf("%s, %s, %s (-script in the tree +ours):\n%s", tree.Release(), m.Name, name, diff)
+				}
+				if len(l.To) == 0 || slices.ContainsFunc(l.To, func(r Recipient) bool { return r.Role != "maintainer" }) {
+					t.Errorf("%s: To is %v", m.Name, l.To)
+				}
+			}
+		}
+		for _, r := range script.Lists[0].To {
+			t.Logf("%s: To %s <%s>, %s, %s, %v", tree.Release(), r.Name, r.Address, r.Role, r.Why, r.Patches)
+		}
+	}
+}
+
+// paths draws files from the F: lines of a tree's MAINTAINERS, evenly.
+func paths(t testing.TB, tree *ktree.Tree, d *database, n int) []string {
+	t.Helper()
+	var values, all []string
+	for _, s := range d.sections {
+		for _, f := range s.fields {
+			if f.key == 'F' {
+				values = append(values, f.value)
+			}
+		}
+	}
+	for i := range n {
+		value := values[i*len(values)/n]
+		found, _ := filepath.Glob(filepath.Join(tree.Dir(), value))
+		for _, path := range found {
+			filepath.WalkDir(path, func(path string, e fs.DirEntry, err error) error {
+				if err != nil || !e.Type().IsRegular() || strings.ContainsAny(path, " ,\\") {
+					return err
+				}
+				name, _ := filepath.Rel(tree.Dir(), path)
+				all = append(all, filepath.ToSlash(name))
+				return fs.SkipAll
+			})
+			break
+		}
+	}
+	slices.Sort(all)
+	all = slices.Compact(all)
+	if len(all) < n/2 {
+		t.Fatalf("%d paths only", len(all))
+	}
+	return all
+}
+
+func (d *database) said(t testing.TB, files []string) []said {
+	var list []Recipient
+	for _, e := range d.find(files, nil) {
+		r, err := d.recipient(e)
+		if err != nil {
+			t.Logf("%v: %v", e, err)
+			continue
+		}
+		list = append(list, r)
+	}
+	all := make(map[string]bool)
+	for _, s := range d.sections {
+		all[s.title] = true
+	}
+	return saidBy(list, all)
+}
+
+// TestKernelPaths compares the reader with the script for files from all over the
+// trees: all at once, and some alone.
+func TestKernelPaths(t *testing.T) {
+	for _, tree := range trees(t) {
+		d, _ := titles(t, tree)
+		all := paths(t, tree, d, 300)
+		args := []string{"--nokeywords", "-f"}
+		jobs := [][]string{all}
+		for i := range 20 {
+			jobs = append(jobs, []string{all[i*len(all)/20]})
+		}
+		answers := make([][]said, len(jobs))
+		free := make(chan struct{}, runtime.GOMAXPROCS(0))
+		var wg sync.WaitGroup
+		for i, files := range jobs {
+			wg.Go(func() {
+				free <- struct{}{}
+				defer func() { <-free }()
+				var err error
+				if answers[i], err = judge(t.Context(), tree, slices.Concat(args, files)...); err != nil {
+					t.Errorf("%v: %v", files, err)
+				}
+			})
+		}
+		wg.Wait()
+		for i, files := range jobs {
+			if diff := compare(d, files, answers[i], d.said(t, files)); diff != "" {
+				t.Errorf("%s, %.200v (-script +reader):\n%s", tree.Release(), files, diff)
+			}
+		}
+		t.Logf("%s: %d paths, %d recipients", tree.Release(), len(all), len(answers[0]))
+	}
+}
