@@ -126,39 +126,82 @@ func Apply(tree *ktree.Tree, mails []Mail) ([]Change, error) {
 	a := applier{tree: tree, files: make(map[string]*Change)}
 	diffs := 0
 	for _, m := range mails {
-		files, _, err := gitdiff.Parse(bytes.NewReader(m.Data))
+		n, err := a.mail(m)
 		if err != nil {
-			return nil, &ApplyError{Patch: m.Name, Err: err}
+			return nil, err
 		}
-		diffs += len(files)
-		for _, f := range files {
-			if err := a.apply(f); err != nil {
-				e := &ApplyError{Patch: m.Name, File: f.NewName, Err: err}
-				if f.NewName == "" {
-					e.File = f.OldName
-				}
-				if at := (*gitdiff.ApplyError)(nil); errors.As(err, &at) {
-					e.Hunk = at.Fragment
-					if errors.Is(err, &gitdiff.Conflict{}) && at.Fragment > 0 && at.Fragment <= len(f.TextFragments) {
-						e.Err = fmt.Errorf("the tree does not have its lines at line %d: %w", f.TextFragments[at.Fragment-1].OldPosition, err)
-					}
-				}
-				return nil, e
-			}
-		}
+		diffs += n
 	}
 	if diffs == 0 {
 		return nil, ErrNoDiff
 	}
 	var changes []Change
 	for _, c := range a.files {
-		if c.Before == nil && c.After == nil || c.Before != nil && c.After != nil && bytes.Equal(c.Before, c.After) {
-			continue // one patch undid what another did
+		if c.changed() {
+			changes = append(changes, *c)
 		}
-		changes = append(changes, *c)
 	}
 	slices.SortFunc(changes, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
 	return changes, nil
+}
+
+// Steps is Apply with what each mail changes of what those before it leave, in their
+// order. A mail without a diff changes nothing.
+func Steps(tree *ktree.Tree, mails []Mail) ([][]Change, error) {
+	a := applier{tree: tree, files: make(map[string]*Change)}
+	var steps [][]Change
+	for _, m := range mails {
+		before := make(map[string][]byte)
+		for name, c := range a.files {
+			before[name] = c.After
+		}
+		if _, err := a.mail(m); err != nil {
+			return nil, err
+		}
+		var changes []Change
+		for name, c := range a.files {
+			step := Change{Path: name, Before: c.Before, After: c.After}
+			if data, touched := before[name]; touched {
+				step.Before = data
+			}
+			if step.changed() {
+				changes = append(changes, step)
+			}
+		}
+		slices.SortFunc(changes, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
+		steps = append(steps, changes)
+	}
+	return steps, nil
+}
+
+// changed reports whether the file is another after the change. One patch may undo
+// what another did.
+func (c *Change) changed() bool {
+	return (c.Before == nil) != (c.After == nil) || !bytes.Equal(c.Before, c.After)
+}
+
+// mail applies the diffs of a mail, and returns how many there are.
+func (a *applier) mail(m Mail) (int, error) {
+	files, _, err := gitdiff.Parse(bytes.NewReader(m.Data))
+	if err != nil {
+		return 0, &ApplyError{Patch: m.Name, Err: err}
+	}
+	for _, f := range files {
+		if err := a.apply(f); err != nil {
+			e := &ApplyError{Patch: m.Name, File: f.NewName, Err: err}
+			if f.NewName == "" {
+				e.File = f.OldName
+			}
+			if at := (*gitdiff.ApplyError)(nil); errors.As(err, &at) {
+				e.Hunk = at.Fragment
+				if errors.Is(err, &gitdiff.Conflict{}) && at.Fragment > 0 && at.Fragment <= len(f.TextFragments) {
+					e.Err = fmt.Errorf("the tree does not have its lines at line %d: %w", f.TextFragments[at.Fragment-1].OldPosition, err)
+				}
+			}
+			return 0, e
+		}
+	}
+	return len(files), nil
 }
 
 // An applier has the files that patches touched, as they leave them.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -181,6 +182,32 @@ func TestMove(t *testing.T) {
 		err = gitdiff.Apply(&got, strings.NewReader(test.src), files[0])
 		if (err == nil) != (test.want != "") || err == nil && got.String() != test.want {
 			t.Errorf("%q: got %q, %v; want %q", test.src, got.String(), err, test.want)
+		}
+	}
+}
+
+// Steps are the changes of one patch after the other, and Apply is their sum.
+func TestSteps(t *testing.T) {
+	tree := standIn(t, nil)
+	s, err := render(t, tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mails, err := s.Mail(t.Context(), MailOptions{Author: thor})
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps, err := Steps(tree, mails)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(steps) != len(mails) || steps[0] != nil {
+		t.Fatalf("%d steps of %d mails, the cover letter changes %v", len(steps), len(mails), steps[0])
+	}
+	for i, p := range s.Patches {
+		want := slices.SortedFunc(slices.Values(p.Changes), func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
+		if diff := cmp.Diff(want, steps[i+1]); diff != "" {
+			t.Errorf("patch %d (-rendered +applied):\n%s", i+1, diff)
 		}
 	}
 }

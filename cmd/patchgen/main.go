@@ -16,6 +16,7 @@ import (
 	"patchgen/edit"
 	"patchgen/ktree"
 	"patchgen/series"
+	"patchgen/submit/receipt"
 )
 
 // What patchgen prints: the product (paths, tables, JSON) goes to standard
@@ -36,6 +37,8 @@ Usage:
     patchgen build [--tree TREE] [-o DIR] [flags]   compile the kernel without and with it
     patchgen initramfs [-o FILE]                    write a root file system to boot it with
     patchgen test [--tree TREE] [flags]             prove it on live migrations in QEMU
+    patchgen check PATH [--tree TREE] [--build]     say what a maintainer would object to
+    patchgen send PATH [--dry-run | --reflect | --yes]   mail it
     patchgen trees [--json]                         list the trees that this is tested on
     patchgen version
 
@@ -121,6 +124,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = makeInitramfs(ctx, args[1:], stdout, stderr)
 	case "test":
 		err = test(ctx, args[1:], stdout, stderr)
+	case "check":
+		err = checkMails(ctx, args[1:], stdout, stderr)
+	case "send":
+		err = sendMails(ctx, args[1:], stdout, stderr)
 	case "trees":
 		err = trees(ctx, args[1:], stdout)
 	case "version", "--version":
@@ -152,7 +159,7 @@ var escape = strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
 
 // explain tells the exit code of an error, and what to do about it.
 func explain(err error) (code int, hint string) {
-	for _, explain := range []func(error) (int, string, bool){explainBuild, explainInitramfs, explainTest} {
+	for _, explain := range []func(error) (int, string, bool){explainBuild, explainInitramfs, explainTest, explainCheck, explainSend} {
 		if code, hint, ok := explain(err); ok {
 			return code, hint
 		}
@@ -166,8 +173,11 @@ func explain(err error) (code int, hint string) {
 		noTool      *ktree.MissingToolError
 		noPackage   *ktree.FetchError
 		noGit       *series.MissingGitError
+		stale       *receipt.StaleError
 	)
 	switch {
+	case errors.As(err, &stale):
+		return exitCheck, "test again with patchgen test --patches, and check --build; or remove the receipt"
 	case errors.As(err, &usage):
 		hint := usage.hint
 		if hint == "" {

@@ -74,6 +74,29 @@ func receiptOf(ctx context.Context, file string, mails []series.Mail, stderr io.
 	return r, nil
 }
 
+// holds returns a *receipt.StaleError if the patches have a receipt that is of
+// others.
+func holds(ctx context.Context, p place, s *patchmail.Series) error {
+	if p.receipt == "" {
+		return nil
+	}
+	r, err := receipt.Read(p.receipt)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return &usageError{err: err}
+	}
+	ids, err := patchmail.IDs(ctx, s.Patches)
+	if err != nil {
+		return err
+	}
+	if err := r.Holds(s.Patches, ids); err != nil {
+		return fmt.Errorf("%s: %w", p.receipt, err)
+	}
+	return nil
+}
+
 // writeReceipt writes a receipt, and beside it what a person reads.
 func writeReceipt(r *receipt.Receipt, file string, o series.WriteOptions) error {
 	data, err := r.JSON()

@@ -76,6 +76,7 @@ type Build struct {
 	Time     time.Time    `json:"time"`
 	Origin   string       `json:"origin"` // of the tree
 	Compiler string       `json:"compiler"`
+	Sparse   string       `json:"sparse"`  // its version
 	Folders  []string     `json:"folders"` // that were compiled, each whole
 	Patches  []PatchBuild `json:"patches"`
 }
@@ -95,6 +96,7 @@ type Compiled struct {
 	Left     []string `json:"not_compiled,omitempty"` // those that this configuration leaves out
 	New      []string `json:"new_warnings"`
 	Gone     []string `json:"gone_warnings"`
+	Lost     string   `json:"lost,omitempty"`  // options that could not be switched on, and why
 	Error    string   `json:"error,omitempty"` // why it does not compile
 }
 

@@ -38,7 +38,7 @@ func (r *Receipt) Testing() string {
 func (b *Build) clean() bool {
 	for _, p := range b.Patches {
 		for _, c := range p.builds() {
-			if c.Error != "" || len(c.New) > 0 {
+			if c.Error != "" || c.Lost != "" || len(c.New) > 0 {
 				return false
 			}
 		}
@@ -161,6 +161,9 @@ func (b *Build) text(w *strings.Builder) {
 			result := fmt.Sprintf("%d new warnings, %d gone", len(c.New), len(c.Gone))
 			if c.Error != "" {
 				result = "does not compile: " + c.Error
+			}
+			if c.Lost != "" {
+				result += "; " + c.Lost
 			}
 			fmt.Fprintf(w, "%2d  options %-3s  %s\n", i+1, []string{"off", "on"}[j], result)
 			for _, warning := range c.New {

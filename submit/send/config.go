@@ -59,6 +59,8 @@ type Server struct {
 // program's arguments.
 func (s Server) String() string {
 	switch {
+	case !s.known():
+		return "none: set sendemail.smtpServer, see git-send-email(1)"
 	case s.Program != nil && s.Program[0] == "sh":
 		command, _, _ := strings.Cut(strings.TrimSpace(s.Program[2]), " ")
 		return "the program " + command
@@ -74,6 +76,9 @@ func (s Server) String() string {
 	return fmt.Sprintf("%s%s, by SMTP with %s", user, s.address(), s.Encryption)
 }
 
+// known reports whether git knows of a server at all.
+func (s Server) known() bool { return s.Program != nil || s.Host != "" }
+
 func (s Server) encrypted() bool { return s.Encryption == STARTTLS || s.Encryption == TLS }
 
 func (s Server) address() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
@@ -86,7 +91,8 @@ func (s Server) address() string { return net.JoinHostPort(s.Host, strconv.Itoa(
 //   - Without sendemail.smtpEncryption it is STARTTLS, or TLS at port 465, and
 //     plain text on this machine only.
 //   - An empty sendemail.smtpSSLCertPath, for git no verification, is refused.
-//   - Without a server, and without a sendmail on this machine, there is an error.
+//   - Without a server, and without a sendmail on this machine, there is none, and
+//     Send has an error.
 //
 // sendemail.confirm is not heeded, as nothing is sent without a word anyway.
 // Other settings that would make a difference are named in Notes.
@@ -363,7 +369,6 @@ func (r *reader) server(c *Config) {
 	command := r.text("sendmailCmd")
 	if command == "" && host == "" {
 		if host = findSendmail(); host == "" {
-			r.fail("it is not known which server takes mails: set sendemail.smtpServer, see git-send-email(1)")
 			return
 		}
 	}

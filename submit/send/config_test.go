@@ -100,7 +100,6 @@ func TestConfigErrors(t *testing.T) {
 		pairs []string
 		want  string
 	}{
-		"no server":          {nil, "set sendemail.smtpServer"},
 		"no such identity":   {append([]string{"sendemail.identity", "x", "sendemail.xy.to", "a@b.c"}, host...), "sendemail.x.*"},
 		"encryption":         {append([]string{"sendemail.smtpEncryption", "on"}, host...), "want tls"},
 		"no verification":    {append([]string{"sendemail.smtpSSLCertPath", ""}, host...), "patchgen always does"},

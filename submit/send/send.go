@@ -67,6 +67,9 @@ func (s *Sender) Send(ctx context.Context, folder string, messages []Message, re
 	if err := s.check(messages); err != nil {
 		return Result{}, err
 	}
+	if !s.Config.Server.known() {
+		return Result{}, errors.New("it is not known which server takes mails: set sendemail.smtpServer, see git-send-email(1)")
+	}
 	j, err := openJournal(folder, messages, s.Reflect)
 	if err != nil {
 		return Result{}, err
@@ -171,7 +174,7 @@ func (s *Sender) check(messages []Message) error {
 	if s.Reflect && readsHeaders(server.Program) {
 		return errors.New("the mails are to come to nobody else, and sendemail.sendmailCmd or smtpServerOption has -t, by which the program sends to whom the header names: leave it out")
 	}
-	if server.Program != nil {
+	if server.Program != nil || !server.known() {
 		return nil
 	}
 	if !server.encrypted() {

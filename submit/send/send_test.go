@@ -955,3 +955,18 @@ func TestNotWrittenDown(t *testing.T) {
 		t.Error("the mail went out")
 	}
 }
+
+// Without a server there is a plan, but nothing is sent.
+func TestNoServer(t *testing.T) {
+	s := &Sender{Config: &Config{}}
+	if got := s.Config.Server.String(); !strings.Contains(got, "sendemail.smtpServer") {
+		t.Errorf("server %q", got)
+	}
+	folder := filepath.Join(t.TempDir(), "x")
+	if _, err := s.Send(t.Context(), folder, compose(t, options(), drafts(t, "6.12")...), progress.Nop{}); err == nil || !strings.Contains(err.Error(), "set sendemail.smtpServer") {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(folder); err == nil {
+		t.Error("there is a folder of what was not sent")
+	}
+}
