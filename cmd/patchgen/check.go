@@ -233,9 +233,16 @@ func (f *checkFlags) compare(p place, stdout io.Writer) error {
 	}
 	fmt.Fprintf(stdout, "%d of %d mails came back byte for byte\n", len(c.Same), len(messages))
 	if n := len(c.Missing) + len(c.Differences); n > 0 {
-		return &faultsError{n}
+		return &reflectedError{n}
 	}
 	return nil
+}
+
+// A reflectedError says that a mail did not come back as it was sent.
+type reflectedError struct{ n int }
+
+func (e *reflectedError) Error() string {
+	return fmt.Sprintf("what came back is not as it was sent, in %d places", e.n)
 }
 
 func printFindings(w io.Writer, findings []check.Finding) error {
@@ -275,9 +282,15 @@ func printRules(w io.Writer) error {
 
 // explainCheck tells the exit code of an error of checking.
 func explainCheck(err error) (code int, hint string, ok bool) {
-	var faults *faultsError
-	if errors.As(err, &faults) {
+	var (
+		faults    *faultsError
+		reflected *reflectedError
+	)
+	switch {
+	case errors.As(err, &faults):
 		return exitCheck, "", true
+	case errors.As(err, &reflected):
+		return exitCheck, "find out who changes mails on the way, before a list gets them", true
 	}
 	return 0, "", false
 }

@@ -166,7 +166,7 @@ func (f *sendFlags) run(ctx context.Context, p place, stdout, stderr io.Writer) 
 	if err != nil {
 		return &usageError{err, "nothing was sent"}
 	}
-	printPlan(stdout, plan, found, messages)
+	printPlan(stdout, plan, found)
 	if !f.yes && !f.reflect {
 		fmt.Fprintf(stderr, "patchgen: nothing was sent: --reflect sends it to %s alone, --yes to all of these\n", from.Address)
 		return nil
@@ -303,7 +303,7 @@ func (f *sendFlags) export(messages []send.Message, cache string, stdout, stderr
 }
 
 // printPlan prints what goes to whom, and why.
-func printPlan(w io.Writer, plan send.Plan, found *recipients.Result, messages []send.Message) {
+func printPlan(w io.Writer, plan send.Plan, found *recipients.Result) {
 	why := make(map[string]string)
 	for _, list := range found.Lists {
 		for _, r := range slices.Concat(list.To, list.Cc) {
@@ -317,10 +317,8 @@ func printPlan(w io.Writer, plan send.Plan, found *recipients.Result, messages [
 			fmt.Fprintf(w, "    %-4s %s%s\n", name, person(a), why[a.Address])
 		}
 	}
-	// The reasons are the same in each mail, but for the first few they help.
 	for i, m := range plan.Mails {
-		fmt.Fprintf(w, "%s\n    %s\n    %s\n", m.Name, m.Subject, m.ID)
-		line("From", []mail.Address{m.From})
+		fmt.Fprintf(w, "%s\n    %s\n    %s\n    From %s\n", m.Name, m.Subject, m.ID, person(m.From))
 		line("To", m.To)
 		line("Cc", m.Cc)
 		switch {

@@ -84,11 +84,7 @@ func (c *checker) apply(ctx context.Context, src *source) (*history, error) {
 		return nil, err
 	}
 	c.tools = append(c.tools, "git am")
-	commits, err := c.am(ctx, r, h)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.white(ctx, r, commits); err != nil {
+	if err := c.am(ctx, r, h); err != nil {
 		return nil, err
 	}
 	return h, c.letterStat(ctx, r)
@@ -126,17 +122,25 @@ func newRepository(ctx context.Context, dir string, files map[string]file) (*rep
 		"GIT_AUTHOR_NAME=check", "GIT_AUTHOR_EMAIL=check@localhost", "GIT_AUTHOR_DATE=@0 +0000",
 		"GIT_COMMITTER_NAME=check", "GIT_COMMITTER_EMAIL=check@localhost", "GIT_COMMITTER_DATE=@0 +0000",
 		"GIT_CEILING_DIRECTORIES=" + dir,
-	}, args: []string{"-c", "core.fsync=none", "-c", "gc.auto=0", "-c", "core.hooksPath=" + os.DevNull}}
+	}}
 	if err := os.Mkdir(r.dir, 0o700); err != nil {
 		return nil, err
 	}
-	if _, err := r.git(ctx, nil, "init", "-q", "--template="); err != nil {
-		return nil, err
+	git := filepath.Join(r.dir, ".git")
+	for _, d := range []string{"", "info", "objects", "refs"} {
+		if err := os.Mkdir(filepath.Join(git, d), 0o700); err != nil {
+			return nil, err
+		}
 	}
-	// What a series does to .gitattributes must not change what is stored.
-	info := filepath.Join(r.dir, ".git", "info")
-	if err := errors.Join(os.Mkdir(info, 0o700), os.WriteFile(filepath.Join(info, "attributes"), []byte("* -text -filter -ident -working-tree-encoding\n"), 0o600)); err != nil {
-		return nil, err
+	for name, text := range map[string]string{
+		"HEAD":   "ref: refs/heads/check\n",
+		"config": "[core]\n\trepositoryFormatVersion = 0\n\tbare = false\n\tfsync = none\n\thooksPath = " + os.DevNull + "\n[gc]\n\tauto = 0\n",
+		// What a series does to .gitattributes must not change what is stored.
+		"info/attributes": "* -text -filter -ident -working-tree-encoding\n",
+	} {
+		if err := os.WriteFile(filepath.Join(git, name), []byte(text), 0o600); err != nil {
+			return nil, err
+		}
 	}
 	for name, f := range files {
 		if err := put(r.dir, name, f); err != nil {
@@ -171,12 +175,11 @@ func put(dir, name string, f file) error {
 	return os.WriteFile(to, f.data, 0o666)
 }
 
-// am has git apply the mails, and returns the names of the commits by the
-// patch's number.
-func (c *checker) am(ctx context.Context, r *repository, h *history) (map[string]int, error) {
+// am has git apply the mails, and looks at the commits that it makes of them.
+func (c *checker) am(ctx context.Context, r *repository, h *history) error {
 	mails := filepath.Join(filepath.Dir(r.dir), "mails")
 	if err := os.Mkdir(mails, 0o700); err != nil {
-		return nil, err
+		return err
 	}
 	args := []string{"am", "-q", "--no-gpg-sign", "--"}
 	var numbers []int // of the patches that git gets
@@ -186,39 +189,41 @@ func (c *checker) am(ctx context.Context, r *repository, h *history) (map[string
 		}
 		name := fmt.Sprintf("%05d", n)
 		if err := os.WriteFile(filepath.Join(mails, name), m.Raw, 0o600); err != nil {
-			return nil, err
+			return err
 		}
 		args = append(args, filepath.Join("..", "mails", name))
 		numbers = append(numbers, n)
 	}
 	if len(numbers) == 0 {
-		return nil, nil
+		return nil
 	}
 	_, err := r.git(ctx, nil, args...)
 	failed := (*gitError)(nil)
 	if err != nil && !errors.As(err, &failed) {
-		return nil, err
+		return err
 	}
-	out, err := r.git(ctx, nil, "log", "--format=%H", "--reverse", "--max-parents=1", "--min-parents=1")
-	if err != nil {
-		return nil, err
+	out, err := r.git(ctx, nil, "log", "--check", "--format=%x00%H", "--reverse", "--min-parents=1")
+	if g := (*gitError)(nil); err != nil && !errors.As(err, &g) { // 2 if --check finds something
+		return err
 	}
-	hashes := strings.Fields(string(out))
+	var hashes, white []string
+	for part := range strings.SplitSeq(strings.TrimPrefix(string(out), "\x00"), "\x00") {
+		if hash, found, _ := strings.Cut(part, "\n"); len(hash) >= 40 {
+			hashes, white = append(hashes, hash), append(white, found)
+		}
+	}
 	if failed == nil && len(hashes) != len(numbers) {
 		c.fault("apply", 0, "", fmt.Sprintf("git am makes %d commits of %d mails", len(hashes), len(numbers)), "no line of a text may begin with \"From \" and end in a date")
 	}
-	commits := make(map[string]int)
-	for i, hash := range hashes[:min(len(hashes), len(numbers))] {
-		commits[hash] = numbers[i]
-	}
 	changes, err := r.changes(ctx, hashes)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for i, hash := range hashes[:min(len(hashes), len(numbers))] {
 		if err := c.strictly(ctx, r, h, numbers[i], hash, changes[hash]); err != nil {
-			return nil, err
+			return err
 		}
+		c.whiteSpace(numbers[i], white[i])
 		c.applied++
 	}
 	if failed != nil && len(hashes) < len(numbers) {
@@ -227,7 +232,7 @@ func (c *checker) am(ctx context.Context, r *repository, h *history) (map[string
 			c.note("apply", numbers[len(hashes)+1], "", fmt.Sprintf("this and what follows, %d in all, was not applied, as patch %d does not apply", left, numbers[len(hashes)]), "")
 		}
 	}
-	return commits, nil
+	return nil
 }
 
 // A change is what a commit does to a file.
@@ -516,32 +521,17 @@ func names(prefix string, f file) bool {
 
 var whiteError = regexp.MustCompile(`^(.+):(\d+): (.*)\.$`)
 
-// white finds white space errors as git does.
-func (c *checker) white(ctx context.Context, r *repository, commits map[string]int) error {
-	if len(commits) == 0 {
-		return nil
-	}
-	out, err := r.git(ctx, nil, "log", "--check", "--format=%x00%H", "--max-parents=1", "--min-parents=1")
-	if g := (*gitError)(nil); err != nil && !errors.As(err, &g) {
-		return err // the code is 2 if there are some
-	}
-	for part := range strings.SplitSeq(string(out), "\x00") {
-		hash, rest, _ := strings.Cut(part, "\n")
-		n := commits[strings.TrimSpace(hash)]
-		if n == 0 {
-			continue
-		}
-		var spots []spot
-		for line := range strings.SplitSeq(rest, "\n") {
-			w := whiteError.FindStringSubmatch(line)
-			if w != nil && !strings.HasPrefix(line, "+") && w[3] != "leftover conflict marker" { // a rule of its own
-				spots = append(spots, spot{w[1] + ":" + w[2], w[3]})
-			}
-		}
-		// Lines of DOS are told by a rule of their own, and are trailing white space to git.
-		if !c.found("crlf", n) {
-			c.faults("whitespace", n, spots, "take it out: git rebase --whitespace=fix can")
+// whiteSpace adds what git log --check says of a patch.
+func (c *checker) whiteSpace(n int, said string) {
+	var spots []spot
+	for line := range strings.SplitSeq(said, "\n") {
+		w := whiteError.FindStringSubmatch(line)
+		if w != nil && !strings.HasPrefix(line, "+") && w[3] != "leftover conflict marker" { // a rule of its own
+			spots = append(spots, spot{w[1] + ":" + w[2], w[3]})
 		}
 	}
-	return nil
+	// Lines of DOS are told by a rule of their own, and are trailing white space to git.
+	if !c.found("crlf", n) {
+		c.faults("whitespace", n, spots, "take it out: git rebase --whitespace=fix can")
+	}
 }

@@ -340,10 +340,12 @@ func TestNoCommands(t *testing.T) {
 
 // What git send-email makes of a series is as good as the series.
 func TestSendEmail(t *testing.T) {
-	if _, err := exec.Command("git", "send-email", "-h").CombinedOutput(); err != nil {
-		if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != 129 && exit.ExitCode() != 0 {
-			t.Fatalf("git send-email: %v: install the package git-email", err)
-		}
+	path, err := exec.Command("git", "--exec-path").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(strings.TrimSpace(string(path)), "git-send-email")); err != nil {
+		t.Fatalf("%v: install the package git-email", err)
 	}
 	tree := trees(t)[0]
 	w := part(t, tree)

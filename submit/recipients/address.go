@@ -98,11 +98,11 @@ func cutMailbox(text string) (a mail.Address, after string, err error) {
 			if !found {
 				return a, "", errors.New("a < has no >")
 			}
-			decoded, err := words.DecodeHeader(strings.TrimSpace(name.String()))
+			decoded, err := words.DecodeHeader(name.String())
 			if err != nil {
 				return a, "", err
 			}
-			return mail.Address{Name: decoded, Address: strings.TrimSpace(address)}, after, nil
+			return mail.Address{Name: decoded, Address: strings.Trim(address, " \t")}, after, nil
 		case strings.IndexByte(" \t,;#(", c) >= 0 && strings.Contains(text[:i], "@") && !strings.ContainsAny(text[:i], " \t\","):
 			// An address alone, unless it stands for a name.
 			if !strings.HasPrefix(strings.TrimLeft(text[i:], " \t"), "<") {
@@ -136,10 +136,13 @@ func isControl(r rune) bool {
 	return unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control)
 }
 
-// clean makes a text of a tree or a mail fit to be shown.
+// clean makes a text of a tree or a mail fit to be shown in a line.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
-		if isControl(r) {
+		switch {
+		case r == '\t':
+			return ' '
+		case isControl(r):
 			return '\uFFFD'
 		}
 		return r

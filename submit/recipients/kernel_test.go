@@ -99,8 +99,9 @@ func judge(ctx context.Context, tree *ktree.Tree, args ...string) ([]said, error
 	return all, nil
 }
 
-// saidBy is a list of recipients as a judge would say it.
-func saidBy(list []Recipient, titles map[string]bool) []said {
+// saidBy is a list of recipients as a judge would say it. titles has the titles of
+// MAINTAINERS as the script shows them, by those that Recipient.Why does.
+func saidBy(list []Recipient, titles map[string]string) []said {
 	var all []said
 	for _, r := range list {
 		s := said{strings.ToLower(r.Address), r.Role, ""}
@@ -109,27 +110,24 @@ func saidBy(list []Recipient, titles map[string]bool) []said {
 		}
 		why, _, _ := strings.Cut(strings.TrimPrefix(r.Why, "MAINTAINERS: "), "; ")
 		why, _, _ = strings.Cut(why, ", K: ")
-		if !titles[why] { // there is a status
-			why = strings.TrimSpace(why[:max(0, strings.LastIndex(why, " ("))])
+		title, ok := titles[why]
+		if !ok { // there is a status
+			title = titles[why[:max(0, strings.LastIndex(why, " ("))]]
 		}
-		s.title = shorten(why)
+		s.title = title
 		all = append(all, s)
 	}
 	return all
 }
 
-func titles(t testing.TB, tree *ktree.Tree) (*database, map[string]bool) {
+func titles(t testing.TB, tree *ktree.Tree) (*database, map[string]string) {
 	t.Helper()
 	text, err := tree.ReadFile("MAINTAINERS")
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := newDatabase(text, tree)
-	all := make(map[string]bool)
-	for _, s := range d.sections {
-		all[s.title], all[shorten(s.title)] = true, true
-	}
-	return d, all
+	return d, d.shown()
 }
 
 // compare compares two answers whatever their order. Where sections are equally
@@ -259,6 +257,15 @@ func paths(t testing.TB, tree *ktree.Tree, d *database, n, offset int) []string 
 	return all
 }
 
+func (d *database) shown() map[string]string {
+	all := make(map[string]string)
+	for _, s := range d.sections {
+		short := shorten(s.title)
+		all[clean(s.title)], all[clean(short)] = short, short
+	}
+	return all
+}
+
 func (d *database) said(t testing.TB, files []string) []said {
 	var list []Recipient
 	for _, e := range d.find(files, nil) {
@@ -269,11 +276,7 @@ func (d *database) said(t testing.TB, files []string) []said {
 		}
 		list = append(list, r)
 	}
-	all := make(map[string]bool)
-	for _, s := range d.sections {
-		all[s.title], all[shorten(s.title)] = true, true
-	}
-	return saidBy(list, all)
+	return saidBy(list, d.shown())
 }
 
 // TestKernelPaths compares the reader with the script for 300 files from all over
@@ -319,4 +322,101 @@ func TestKernelPaths(t *testing.T) {
 		}
 	}
 	t.Logf("%d runs, %d recipients", len(jobs), recipients)
+}
+
+// TestKernelGit has the script name the same people for a commit, of which there
+// are no files, as for a folder.
+func TestKernelGit(t *testing.T) {
+	tree := trees(t)[0]
+	s := patchesFor(t, tree)
+	const binding = "Documentation/devicetree/bindings/trivial-devices.yaml"
+	s.Patches[0].Raw = bytes.Replace(s.Patches[0].Raw, []byte("\ndiff --git "), []byte("\ndiff --git a/"+binding+" b/"+binding+"\ndiff --git "), 1)
+	want, err := For(t.Context(), tree, s, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(want.Lists[1].Cc, func(r Recipient) bool { return r.Role == "in file" }) && !strings.Contains(fmt.Sprint(want.Lists[1]), whyInFile) {
+		t.Error("nobody is named in the binding")
+	}
+	for _, git := range []bool{false, true} {
+		dir := t.TempDir()
+		for _, name := range []string{"Makefile", "Kconfig", "kernel/Makefile", "MAINTAINERS", ".mailmap", "scripts/get_maintainer.pl", binding} {
+			data, err := tree.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(t, filepath.Join(dir, name), string(data))
+		}
+		write(t, filepath.Join(dir, ".get_maintainer.conf"), "--nom\n")
+		if git {
+			commit(t, dir)
+		}
+		small, err := ktree.Open(t.Context(), dir, ktree.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer small.Close()
+		if (small.Dir() == "") != git {
+			t.Fatalf("opened %s", small.Origin())
+		}
+		got, err := For(t.Context(), small, s, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Source != "scripts/get_maintainer.pl of "+small.Origin() {
+			t.Error(got.Source)
+		}
+		if diff := cmp.Diff(sorted(want.Lists), sorted(got.Lists)); diff != "" {
+			t.Errorf("git %v (-whole tree +small):\n%s", git, diff)
+		}
+	}
+}
+
+// sorted is lists in an order that does not depend on Perl's hashes.
+func sorted(lists []List) []List {
+	for _, l := range lists {
+		for _, rs := range [][]Recipient{l.To, l.Cc} {
+			slices.SortFunc(rs, func(a, b Recipient) int { return strings.Compare(a.Address, b.Address) })
+		}
+	}
+	return lists
+}
+
+func BenchmarkRead(b *testing.B) {
+	tree := trees(b)[0]
+	text, err := tree.ReadFile("MAINTAINERS")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		newDatabase(text, tree)
+	}
+}
+
+func BenchmarkFind(b *testing.B) {
+	tree := trees(b)[0]
+	d, _ := titles(b, tree)
+	p := readPatch(patchesFor(b, tree).Patches[0])
+	b.SetBytes(int64(len(p.text)))
+	for b.Loop() {
+		if len(d.find(p.files, p.text)) == 0 {
+			b.Fatal("nobody")
+		}
+	}
+}
+
+// BenchmarkFor is a series of six patches.
+func BenchmarkFor(b *testing.B) {
+	tree := trees(b)[0]
+	s := patchesFor(b, tree)
+	for _, name := range []string{"reader", "script"} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := For(b.Context(), tree, s, Options{NoScript: name == "reader"}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

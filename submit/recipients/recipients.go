@@ -168,7 +168,7 @@ func (r *Result) maintainers(ctx context.Context, tree *ktree.Tree, patches []pa
 		for _, e := range entries[i] {
 			rcpt, err := d.recipient(e)
 			if err != nil {
-				g.notes = append(g.notes, fmt.Sprintf("MAINTAINERS names somebody whom no mail reaches: %v", err))
+				g.notes = append(g.notes, fmt.Sprintf("MAINTAINERS, %.120s: %v", clean(e.role), err))
 				continue
 			}
 			g.add(rcpt, rcpt.Role == "maintainer")

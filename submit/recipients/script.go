@@ -187,7 +187,7 @@ func runPerl(ctx context.Context, perl, dir string, i int, p patch) ([]entry, []
 // entryLine is a line of the script's output with --roles: "Name <address> (role)",
 // "address (role)". A name is in quotes if anything but ASCII letters, digits, blanks
 // and dashes is in it; older scripts leave letters of other kinds, too.
-var entryLine = regexp.MustCompile(`^(?:("(?:[^"\\]|\\.)*"|[^"<>()]*) <([^<>]*)>|([^\s<>()"]+)) \((.*)\)$`)
+var entryLine = regexp.MustCompile(`^(?:("(?:[^"\\]|\\.)*"|[^"<>()]*) <([^<>]*)>|([^\s<>()"]+@[^\s<>()"]+)) \((.*)\)$`)
 
 func parseEntry(line string) (entry, bool) {
 	m := entryLine.FindStringSubmatch(line)
