@@ -21,7 +21,7 @@ esac
 
 packages=(git shellcheck)
 if [ "$mode" != quick ]; then
-	packages+=(gcc make flex bison bc perl python3 xz-utils libelf-dev sparse qemu-system-x86 ccache universal-ctags)
+	packages+=(gcc make flex bison bc perl python3 xz-utils libelf-dev sparse qemu-system-x86 ccache universal-ctags codespell git-email b4 bsdutils)
 fi
 
 failed=()

@@ -60,7 +60,8 @@ func (b *Build) sentence() string {
 
 // sentences tells one test of a tree.
 func (t *Test) sentences() []string {
-	where := fmt.Sprintf("%s (%s) in QEMU %s, %s", t.Kernel, t.Tree, t.QEMU, t.Accelerator)
+	qemu, _, _ := strings.Cut(t.QEMU, " (") // the package's version is in the receipt
+	where := fmt.Sprintf("%s (%s) in QEMU %s, %s", t.Kernel, t.Tree, qemu, t.Accelerator)
 	var all []string
 	if len(t.KUnit) > 0 {
 		passed, skipped, cpus := 0, 0, []string{}
