@@ -57,25 +57,23 @@ func (b *Build) Make(ctx context.Context, args ...string) ([]Warning, error) {
 	return t.set(), nil
 }
 
-// Check is Make with W=1 and with sparse and kernel-doc on each file compiled.
-// Only what is out of date is compiled, so an output folder is best kept for
-// Check alone: its warnings are those of the files that changed since.
-func (b *Build) Check(ctx context.Context, targets ...string) ([]Warning, error) {
+// check runs make with W=1 and with sparse and kernel-doc on each file compiled,
+// which are those that are out of date. What does not compile keeps make from
+// nothing else; then the error is *Error, and there is a transcript all the same.
+func (b *Build) check(ctx context.Context, targets ...string) (*transcript, error) {
 	if err := Need(ctx, "sparse", "python3"); err != nil {
 		return nil, err
 	}
-	t, err := b.make(ctx, append([]string{"W=1", "C=1"}, targets...))
-	if err != nil {
-		return nil, err
-	}
-	if t.unchecked != "" {
+	t, err := b.make(ctx, append([]string{"-k", "W=1", "C=1"}, targets...))
+	if t != nil && t.unchecked != "" {
 		return nil, fmt.Errorf("sparse was not run: %s", t.unchecked)
 	}
-	return t.set(), nil
+	return t, err
 }
 
 func (b *Build) log() string { return filepath.Join(b.Output, "make.log") }
 
+// make runs make. With an *Error it returns what there is to read all the same.
 func (b *Build) make(ctx context.Context, args []string) (*transcript, error) {
 	if err := Need(ctx); err != nil {
 		return nil, err
@@ -114,7 +112,7 @@ func (b *Build) make(ctx context.Context, args []string) (*transcript, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
-	targets := slices.DeleteFunc(slices.Clone(args), func(a string) bool { return strings.Contains(a, "=") })
+	targets := slices.DeleteFunc(slices.Clone(args), func(a string) bool { return strings.Contains(a, "=") || strings.HasPrefix(a, "-") })
 	t.report.Stage("make "+strings.Join(targets, " "), b.steps, "files")
 	err = cmd.Run()
 	t.end()
@@ -129,7 +127,7 @@ func (b *Build) make(ctx context.Context, args []string) (*transcript, error) {
 		return nil, context.Cause(ctx)
 	}
 	if err != nil {
-		return nil, &Error{args, t.why(), b.log(), err}
+		return t, &Error{args, t.why(), b.log(), err}
 	}
 	return t, nil
 }

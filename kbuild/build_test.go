@@ -120,19 +120,19 @@ func TestMakeIsStopped(t *testing.T) {
 func TestCheck(t *testing.T) {
 	tools(t, `echo "$*" > $O/args; echo "  CHECK   a.c"; echo "a.c:1:1: warning: odd"`)
 	b := newBuild(t)
-	warnings, err := b.Check(t.Context(), "a.o")
+	made, err := b.check(t.Context(), "a.o")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]Warning{{"a.c", "odd"}}, warnings); diff != "" {
+	if diff := cmp.Diff(map[string][]Warning{"a.o": {{"a.c", "odd"}}}, made.units); diff != "" {
 		t.Error(diff)
 	}
 	args, err := os.ReadFile(filepath.Join(b.Output, "args"))
-	if err != nil || !strings.Contains(string(args), " W=1 C=1 ") {
+	if err != nil || !strings.Contains(string(args), " -k W=1 C=1 ") {
 		t.Errorf("make was run with %s, %v", args, err)
 	}
 	tools(t, `echo "Makefile:1311: C=1 specified, but sparse is not available or not up to date" >&2`)
-	if _, err := b.Check(t.Context(), "a.o"); err == nil || err.Error() != "sparse was not run: C=1 specified, but sparse is not available or not up to date" {
+	if _, err := b.check(t.Context(), "a.o"); err == nil || err.Error() != "sparse was not run: C=1 specified, but sparse is not available or not up to date" {
 		t.Errorf("got %v", err)
 	}
 }

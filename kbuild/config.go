@@ -57,16 +57,28 @@ func orNone(s string) string {
 // it. If a symbol does not get its value the error is *LostError, and the file
 // stands as the kernel made it.
 func (b *Build) Configure(ctx context.Context, want kconfig.Config) error {
+	_, err := b.configure(ctx, want)
+	return err
+}
+
+// configure is Configure, and returns what Kconfig warns of.
+func (b *Build) configure(ctx context.Context, want kconfig.Config) ([]Warning, error) {
 	if err := os.MkdirAll(b.Output, 0o777); err != nil {
-		return err
+		return nil, err
 	}
 	file := filepath.Join(b.Output, "wanted.config")
 	if err := os.WriteFile(file, want.Bytes(), 0o666); err != nil {
-		return err
+		return nil, err
 	}
-	if _, err := b.Make(ctx, "KCONFIG_ALLCONFIG="+file, "allnoconfig"); err != nil {
-		return err
+	warnings, err := b.Make(ctx, "KCONFIG_ALLCONFIG="+file, "allnoconfig")
+	if err != nil {
+		return nil, err
 	}
+	return warnings, b.survived(want)
+}
+
+// survived returns a *LostError if Output/.config is not as it was wanted.
+func (b *Build) survived(want kconfig.Config) error {
 	got, err := b.Config()
 	if err != nil {
 		return err

@@ -152,6 +152,8 @@ func sum(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) }
 //	lock       held by whoever works here
 //	linux/     the files of the tree, linux.index what is known of them
 //	out/       make's output; out.whole is there if no make was killed in it
+//	check-off/, check-on/  make's output for CheckPatches; what it warned of is in
+//	           check-off.known and check-on.known, there as out.whole is
 //	module/    the files of a module, and what make made of them
 //	steps      how many files make compiled, by kind of build
 //	kernels/   what is finished, by key
@@ -265,9 +267,15 @@ func (w *workspace) open(ctx context.Context) (unlock func(), err error) {
 	}
 	// make takes a file for finished by its time. If it was killed, or the
 	// copy or the tools are others, that says nothing.
+	fresh := w.mirror().fresh()
 	whole, err := os.ReadFile(w.whole())
-	if err != nil || string(whole) != w.tools || w.mirror().fresh() {
+	if err != nil || string(whole) != w.tools || fresh {
 		err = errors.Join(os.RemoveAll(w.out()), os.RemoveAll(w.whole()))
+	}
+	if fresh {
+		for _, name := range outputs {
+			err = errors.Join(err, os.RemoveAll(w.known(name)))
+		}
 	}
 	// Of runs that were killed.
 	for _, pattern := range []string{".new-*", "kernels/.new-*"} {
@@ -290,21 +298,30 @@ func (w *workspace) mirror() *mirror {
 	return &mirror{filepath.Join(w.dir, "linux"), filepath.Join(w.dir, "linux.index"), w.report}
 }
 
-// build finds or compiles a kernel; the workspace is open.
-func (w *workspace) build(ctx context.Context, r recipe) (Kernel, error) {
-	if k, ok := w.find(r); ok {
-		return k, nil
-	}
+// update makes the copy hold the tree with changes, and returns what the tree has.
+func (w *workspace) update(ctx context.Context, changes map[string][]byte) (listing, error) {
 	m := w.mirror()
 	title := "copy " + w.origin
 	if !m.fresh() {
 		title = "update the copy of " + w.origin
 	}
-	if err := m.update(ctx, w.source, r.changes, title); err != nil {
+	from, err := w.source.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return from, m.update(ctx, w.source, from, changes, title)
+}
+
+// build finds or compiles a kernel; the workspace is open.
+func (w *workspace) build(ctx context.Context, r recipe) (Kernel, error) {
+	if k, ok := w.find(r); ok {
+		return k, nil
+	}
+	if _, err := w.update(ctx, r.changes); err != nil {
 		return Kernel{}, err
 	}
 	begin := time.Now()
-	b := &Build{Source: m.dir, Output: w.out(), Progress: w.report}
+	b := &Build{Source: w.mirror().dir, Output: w.out(), Progress: w.report}
 	if err := w.compile(ctx, b, r); err != nil {
 		return Kernel{}, err
 	}

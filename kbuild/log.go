@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -45,14 +46,15 @@ const (
 )
 
 var (
-	located   = regexp.MustCompile(`^([^\s:][^:]*):\d+:(?:\d+:)? (?:warning: |(error: ))(.*)$`) // gcc, sparse, and kernel-doc in shell and Perl
-	kernelDoc = regexp.MustCompile(`^(?:Warning|WARNING): ([^\s:]+):\d+:? (.*)$`)               // kernel-doc in Python
-	unlocated = regexp.MustCompile(`^(?:ld: )?([^\s:]+\.o): warning: (?:objtool: )?(.*)$`)      // objtool, and ld of objects
-	plain     = regexp.MustCompile(`^(?:ld: warning: |(?:WARNING|ERROR): modpost: )(.*)$`)      // ld, modpost
-	address   = regexp.MustCompile(`\+?0x[0-9a-f]+`)                                            //
+	located   = regexp.MustCompile(`^([^\s:][^:]*):\d+:(?:\d+:)? ?(?:warning: |(error: ))(.*)$`) // gcc, sparse, Kconfig, and kernel-doc in shell and Perl
+	kernelDoc = regexp.MustCompile(`^(?:Warning|WARNING): ([^\s:]+):\d+:? (.*)$`)                // kernel-doc in Python
+	unlocated = regexp.MustCompile(`^(?:ld: )?([^\s:]+\.o): warning: (?:objtool: )?(.*)$`)       // objtool, and ld of objects
+	plain     = regexp.MustCompile(`^(?:ld: warning: |(?:WARNING|ERROR): modpost: )(.*)$`)       // ld, modpost
+	unmet     = regexp.MustCompile(`^WARNING: (unmet direct dependencies detected for .*)$`)     // Kconfig: scripts/kconfig/symbol.c
+	address   = regexp.MustCompile(`\+?0x[0-9a-f]+`)                                             //
 	telling   = regexp.MustCompile(`(?i)\berror: |undefined reference to|multiple definition of|No rule to make target|cannot find -l|^ERROR: |^BTF: `)
-	step      = regexp.MustCompile(`^  [A-Z][A-Z0-9_]+ +(\[M\] +)?\S+`) // "  CC      kernel/fork.o"
-	noChecker = regexp.MustCompile(`C=1 specified, but .*`)             // Makefile, where scripts/checker-valid.sh refuses sparse
+	step      = regexp.MustCompile(`^  [A-Z][A-Z0-9_]+ +(?:\[M\] +)?(\S+)`) // "  CC      kernel/fork.o"
+	noChecker = regexp.MustCompile(`C=1 specified, but .*`)                 // Makefile, where scripts/checker-valid.sh refuses sparse
 )
 
 // A transcript takes what make prints, line by line.
@@ -64,10 +66,11 @@ type transcript struct {
 	unchecked string // what make says when it leaves out sparse
 	partial   []byte
 	steps     int64
-	warnings  []Warning
-	told      []string // telling lines
-	want      int      // lines to keep after the last of them
-	last      []string // the last lines, whatever they say
+	unit      string               // that make says to work on
+	units     map[string][]Warning // of each unit, nil if it has none
+	told      []string             // telling lines
+	want      int                  // lines to keep after the last of them
+	last      []string             // the last lines, whatever they say
 }
 
 func (t *transcript) Write(p []byte) (int, error) {
@@ -95,10 +98,12 @@ func (t *transcript) end() {
 }
 
 func (t *transcript) line(line string) {
-	if step.MatchString(line) {
+	if m := step.FindStringSubmatch(line); m != nil {
 		t.steps++
 		t.report.Step(t.steps)
 		t.want = 0
+		t.unit = unitOf(strings.TrimPrefix(m[1], t.source))
+		t.add()
 		return
 	}
 	line = strings.ReplaceAll(line, t.source, "")
@@ -106,7 +111,7 @@ func (t *transcript) line(line string) {
 		t.unchecked = m
 	}
 	if w, ok := parseWarning(line); ok {
-		t.warnings = append(t.warnings, w)
+		t.add(w)
 	}
 	if t.last = append(t.last, line); len(t.last) > 10 {
 		t.last = t.last[1:]
@@ -132,6 +137,8 @@ func parseWarning(line string) (Warning, bool) {
 		w = Warning{m[1], m[2]}
 	} else if m := plain.FindStringSubmatch(line); m != nil {
 		w = Warning{"", m[1]}
+	} else if m := unmet.FindStringSubmatch(line); m != nil {
+		w = Warning{"", m[1]}
 	} else {
 		return w, false
 	}
@@ -139,12 +146,39 @@ func parseWarning(line string) (Warning, bool) {
 	return w, true
 }
 
+// unitOf names what is made of a file: that of an object and of its source is the
+// object. make prints all that it has to say of one at a time, since it is told
+// --output-sync=target: "CC kernel/fork.o", what gcc warns of, "CHECK kernel/fork.c",
+// what sparse warns of.
+func unitOf(name string) string {
+	for _, ending := range sourceEndings {
+		if stem, ok := strings.CutSuffix(name, ending); ok {
+			return stem + ".o"
+		}
+	}
+	return name
+}
+
+var sourceEndings = []string{".c", ".S"}
+
+// add adds warnings, or none, to those of the present unit.
+func (t *transcript) add(warnings ...Warning) {
+	if t.units == nil {
+		t.units = make(map[string][]Warning)
+	}
+	t.units[t.unit] = append(t.units[t.unit], warnings...)
+}
+
 // set returns the warnings sorted, each once.
-func (t *transcript) set() []Warning {
-	slices.SortFunc(t.warnings, func(a, b Warning) int {
+func (t *transcript) set() []Warning { return union(t.units) }
+
+// union returns the warnings of all units, sorted, each once.
+func union(units map[string][]Warning) []Warning {
+	all := slices.Concat(slices.Collect(maps.Values(units))...)
+	slices.SortFunc(all, func(a, b Warning) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Text, b.Text))
 	})
-	return slices.Compact(t.warnings)
+	return slices.Compact(all)
 }
 
 // why returns the lines that tell why a build failed.

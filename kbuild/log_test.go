@@ -70,6 +70,9 @@ func TestWarnings(t *testing.T) {
 			if tr.steps != test.steps {
 				t.Errorf("%d steps, want %d", tr.steps, test.steps)
 			}
+			if diff := cmp.Diff(got, union(map[string][]Warning{"": tr.units["kernel/dma/direct.o"]})); diff != "" {
+				t.Errorf("not all are of one object: %s", diff)
+			}
 		})
 	}
 }
@@ -84,6 +87,8 @@ func TestParseWarning(t *testing.T) {
 		{"vmlinux.o: warning: objtool: do_it+0x12: unreachable", Warning{"vmlinux.o", "do_it…: unreachable"}, true},
 		{"kernel/a.o: warning: objtool: f() falls through", Warning{"kernel/a.o", "f() falls through"}, true},
 		{"WARNING: modpost: vmlinux: section mismatch in reference: a (section: .text)", Warning{"", "vmlinux: section mismatch in reference: a (section: .text)"}, true},
+		{"lib/Kconfig:7:warning: ignoring unsupported character '@'", Warning{"lib/Kconfig", "ignoring unsupported character '@'"}, true},
+		{"WARNING: unmet direct dependencies detected for SWIOTLB", Warning{"", "unmet direct dependencies detected for SWIOTLB"}, true},
 		{"ld: warning: x.o: missing .note.GNU-stack section", Warning{"", "x.o: missing .note.GNU-stack section"}, true},
 		{"  696 | int marked(int b)", Warning{}, false},
 		{"In file included from a.c:1:", Warning{}, false},

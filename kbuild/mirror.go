@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -37,18 +38,14 @@ func (m *mirror) fresh() bool {
 	return err != nil
 }
 
-// update makes the folder hold src, and over it the contents of changes; nil
-// removes a file.
+// update makes the folder hold src, of which from is the list, and over it the
+// contents of changes; nil removes a file.
 //
 // A fresh mirror of a tree in patchgen's own cache is one of hard links.
 // Therefore a file is never written to, but always made anew. Later a link would
 // bring a time with it that is older than the objects compiled from another
 // content.
-func (m *mirror) update(ctx context.Context, src source, changes map[string][]byte, title string) error {
-	from, err := src.list(ctx)
-	if err != nil {
-		return err
-	}
+func (m *mirror) update(ctx context.Context, src source, from listing, changes map[string][]byte, title string) error {
 	want := overlay(from, changes)
 	dirs, err := want.dirs()
 	if err != nil {
@@ -135,6 +132,40 @@ func (m *mirror) update(ctx context.Context, src source, changes map[string][]by
 		}
 	}
 	return store(m.index, now)
+}
+
+// change makes the folder, which update has made hold from, hold changes on top of
+// that; only names can differ from what is there. The index is not told: it says of
+// these files what they were, so that the next update looks at them, and lets stand
+// with its time what is as it should be.
+func (m *mirror) change(from listing, changes map[string][]byte, names []string) error {
+	want := overlay(from, changes)
+	if _, err := want.dirs(); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if _, ok := want[name]; ok {
+			continue
+		}
+		if err := os.Remove(filepath.Join(m.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for dir := path.Dir(name); dir != "." && os.Remove(filepath.Join(m.dir, dir)) == nil; dir = path.Dir(dir) {
+		}
+	}
+	for _, name := range names {
+		e, ok := want[name]
+		if !ok {
+			continue
+		}
+		if err := os.MkdirAll(filepath.Join(m.dir, path.Dir(name)), 0o777); err != nil {
+			return err
+		}
+		if err := m.put(name, e.mode, changes[name]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // overlay returns what l is with changes on top.
@@ -228,15 +259,17 @@ func (m *mirror) put(name string, mode fs.FileMode, data []byte) error {
 
 func sorted(l listing) []string { return slices.Sorted(maps.Keys(l)) }
 
-// load reads what store wrote. What cannot be read is as if it were not there.
-func load[T any](file string, v *map[string]T) {
+// load reads what store wrote. What cannot be read is as if it were not there, and
+// v stays as it is.
+func load[T any](file string, v *T) {
 	f, err := os.Open(file)
 	if err != nil {
 		return
 	}
 	defer f.Close()
-	if err := gob.NewDecoder(f).Decode(v); err != nil {
-		*v = map[string]T{}
+	var stored T
+	if err := gob.NewDecoder(f).Decode(&stored); err == nil {
+		*v = stored
 	}
 }
 

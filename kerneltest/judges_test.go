@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"patchgen/kbuild"
 	"patchgen/qemutest"
 )
 
@@ -151,32 +152,55 @@ func TestJudges(t *testing.T) {
 	if !*compile {
 		return
 	}
-	t.Run("compile", func(t *testing.T) {
-		w.checkout(t, w.base)
-		c := w.newCompiler(t, "off", with())
-		for _, test := range []struct{ name, text, want string }{
-			{"honest", "\nstatic void __maybe_unused honest(void)\n{\n}\n", ""},
-			{"gcc", "\nstatic void unused(void)\n{\n}\n", "direct.c: 'unused' defined but not used"},
-			{"sparse", "\nstatic int __maybe_unused reads(int __user *p)\n{\n\treturn *p;\n}\n", "direct.c: dereference of noderef expression"},
-			{"kernel-doc", "\n/**\n * told() - do it\n */\nstatic void __maybe_unused told(int a)\n{\n}\n", "'a' not described in 'told'"},
-			{"syntax", "\nint broken(void) { return 1\n", "direct.c:"},
-		} {
-			t.Run(test.name, func(t *testing.T) {
-				s := w.toy(t, test.text)
-				if err := s.apply(t); err != nil {
-					t.Fatal(err)
-				}
-				err := c.next(t, s.commits[1])
-				if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
-					t.Errorf("got %v, want %q", err, test.want)
-				}
-				t.Log(err)
-				if test.name == "syntax" && (!strings.Contains(err.Error(), "error: ") || strings.Count(err.Error(), "\n") > 15) {
-					t.Errorf("these are not the telling lines: %v", err)
-				}
-			})
-		}
-	})
+	// One series, in which each patch puts another text behind the file.
+	steps := []struct{ name, text, want string }{
+		{"honest", "\nstatic void __maybe_unused honest(void)\n{\n}\n", ""},
+		{"gcc", "\nstatic int __maybe_unused sets(void)\n{\n\tint unused;\n\n\tunused = 1;\n\treturn 0;\n}\n", "direct.c: variable 'unused' set but not used"},
+		{"mended", "\nstatic int __maybe_unused sets(void)\n{\n\treturn 0;\n}\n", ""},
+		{"sparse", "\nstatic int __maybe_unused reads(int __user *p)\n{\n\treturn *p;\n}\n", "direct.c: dereference of noderef expression"},
+		{"kernel-doc", "\n/**\n * told() - do it\n */\nstatic void __maybe_unused told(int a)\n{\n}\n", "'a' not described in 'told'"},
+		{"syntax", "\nint broken(void) { return 1\n", "direct.c:"},
+		{"mended again", "\n/* nothing */\n", ""},
+	}
+	w.checkout(t, w.base)
+	text := string(w.blob(t, w.base, direct))
+	s := &series{work: w, commits: []string{w.base}}
+	for _, step := range steps {
+		w.change(t, direct, func(string) string { return text + step.text })
+		w.git(t, "commit", "-q", "-a", "-m", step.name)
+		s.commits = append(s.commits, w.git(t, "rev-parse", "HEAD"))
+	}
+	checked := s.check(t)
+	for i, step := range steps {
+		t.Run("compile/"+step.name, func(t *testing.T) {
+			p := checked.Patches[i]
+			err := blame(p.Off)
+			if step.want == "" && err != nil || step.want != "" && (err == nil || !strings.Contains(err.Error(), step.want)) {
+				t.Errorf("got %v, want %q", err, step.want)
+			}
+			t.Log(err)
+			if p.On != nil {
+				t.Errorf("there is nothing to turn on: %v", *p.On)
+			}
+			if !slices.Equal(p.Off.Compiled, []string{direct}) || p.Off.NotCompiled != nil {
+				t.Errorf("compiled: %v, not compiled: %v", p.Off.Compiled, p.Off.NotCompiled)
+			}
+			if step.name == "syntax" && (!strings.Contains(err.Error(), "error: ") || strings.Count(err.Error(), "\n") > 15) {
+				t.Errorf("these are not the telling lines: %v", err)
+			}
+			// What one patch brings goes with the next that compiles.
+			var gone []kbuild.Warning
+			if i > 0 && step.name != "syntax" {
+				gone = checked.Patches[i-1].Off.New
+			}
+			if step.name == "mended again" {
+				gone = checked.Patches[i-2].Off.New
+			}
+			if !slices.Equal(p.Off.Gone, gone) {
+				t.Errorf("gone: %v, want %v", p.Off.Gone, gone)
+			}
+		})
+	}
 }
 
 func edit(t *testing.T, file string, f func(string) string) {

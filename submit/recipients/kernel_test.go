@@ -324,6 +324,63 @@ func TestKernelPaths(t *testing.T) {
 	t.Logf("%d runs, %d recipients", len(jobs), recipients)
 }
 
+// TestKernelStand has the trees' scripts read the stand-in, which has what is rare in
+// real trees.
+func TestKernelStand(t *testing.T) {
+	for _, tree := range trees(t) {
+		program, err := tree.ReadFile(scriptName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		small := stand(t, map[string]string{scriptName: string(program), "Documentation/bindings/names.yaml": names})
+		d, shown := titles(t, small)
+		for _, change := range []string{
+			change("Makefile", "x"),
+			change("drivers/bounced/x.c", "int windup;"),
+			change("kernel/toy/x.c", "x", "kernel/init.c", "y"),
+			change("lib/a_windup.c", "x"),
+			change("lib/awindup.c", "x"),
+			change("include/linux/core-x.h", "\ttoy_wind(1);"),
+			change("lib/x.c", "\ttoy_winder(1);"),
+			change("lib/x.c", "\ttoy_stop(1);"),
+			change("arch/toy/x.c", "x"),
+			change("arch/toys/x.c", "x"),
+			change("arch/toys.c", "x"),
+			change("drivers/x/toy_x.h", "x"),
+			change("drivers/x/y/toy_x.h", "x"),
+			change("Documentation/bindings/toy.yaml", "x"),
+			change("Documentation/bindings/names.yaml", "x", "Documentation/bindings/none.yaml", "y"),
+			change("lib/x.c", "x", "../../etc/x.yaml", "y"),
+			"diff --git a/lib/a b/kernel/a\nsimilarity index 100%\nrename from lib/a\nrename to kernel/a\n",
+			" mode change 100644 => 100755 kernel/a\ndiff --git a/lib/x b/lib/x\n--- /dev/null\n+++ b/lib/x\n@@ -0,0 +1 @@\n+toy_stop()\n",
+			"--- lib/x.orig\n+++ kernel/x\n@@ -1,2 +1 @@\n a\n--- arch/toy/a\n",
+		} {
+			s := parse(t, letter("a.patch", "1/1", "Text.", change))
+			script, err := For(t.Context(), small, s, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			reader, err := For(t.Context(), small, s, Options{NoScript: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasPrefix(script.Source, scriptName) {
+				t.Fatal(script.Source)
+			}
+			answer := func(r *Result) []said { return saidBy(slices.Concat(r.Lists[0].To, r.Lists[0].Cc), shown) }
+			if diff := compare(d, readPatch(s.Patches[0]).files, answer(script), answer(reader)); diff != "" || len(answer(script)) == 0 {
+				t.Errorf("%s, %s (-script +reader):\n%s", tree.Release(), change, diff)
+			}
+			if tree.Release().Version < 7 {
+				continue // the names have other quotes, so others are the same person
+			}
+			if diff := cmp.Diff(sorted(script.Lists), sorted(reader.Lists), cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".Notes" }, cmp.Ignore())); diff != "" {
+				t.Errorf("%s, %s (-script +reader):\n%s", tree.Release(), change, diff)
+			}
+		}
+	}
+}
+
 // TestKernelGit has the script name the same people for a commit, of which there
 // are no files, as for a folder.
 func TestKernelGit(t *testing.T) {
