@@ -40,16 +40,6 @@ func (h *history) at(i int, name string) file {
 	return h.base[name]
 }
 
-// first reports whether no patch before this one touches the file.
-func (h *history) first(i int, name string) bool {
-	for i--; i >= 0; i-- {
-		if _, ok := h.after[i][name]; ok {
-			return false
-		}
-	}
-	return true
-}
-
 // apply applies the series with git am, in a repository of nothing but the files
 // that it touches, and strictly with go-gitdiff, and compares the results.
 func (c *checker) apply(ctx context.Context, src *source) (*history, error) {
