@@ -105,7 +105,7 @@ var brokenOnes = []brokenSeries{
 		w.add("Documentation/core-api/dma-attributes.rst", "\r\nThis came\r\nfrom elsewhere.\r\n")
 	}), nil},
 	{"long line", "long-line", 3, also(3, func(w *worktree) {
-		w.add("Documentation/core-api/dma-attributes.rst", "\n"+strings.Repeat("very ", 250)+"long\n")
+		w.add("Documentation/core-api/dma-attributes.rst", "\n"+strings.Repeat("one, two, three, ", 70)+"long\n")
 	}), nil},
 	{"NUL", "control", 1, nil, edited(1, "The number of pages", "The number\x00 of pages")},
 	{"escape", "control", 1, nil, edited(1, "The number of pages", "The \x1b[31mnumber of pages")},
@@ -153,14 +153,14 @@ var brokenOnes = []brokenSeries{
 
 	// The text.
 	{"no text", "body", 2, said(2, "A count costs time, and few want it. Add an option that is off unless it\nis asked for.\n\n", ""), nil},
-	{"empty cover letter", "body", 0, func(s *spec) { s.text = "\n"; s.args = []string{"--cover-letter", "--base=master"} }, nil},
+	{"empty cover letter", "body", 0, func(s *spec) { s.text = "\n"; s.args = []string{"--cover-letter", "--base=master"} }, explained},
 	{"not wrapped", "body-width", 2, said(2, "unless it\nis asked", "unless it is asked"), nil},
 	{"cut at a line", "body-cut", 1, nil, edited(1, "Add a\nfunction", "Add\n--- a\nfunction")},
 	{"sign-off below", "body-cut", 2, nil, edited(2, "\n\n"+sobLine+"---\n", "\n\n---\n"+sobLine+"\n")},
 	{"to do", "leftover", 1, said(1, "is not known. Add a\n", "is not known.\nTODO: say why. Add a\n"), nil},
 	{"to do in C", "leftover", 1, also(1, func(w *worktree) { w.add("kernel/dma/count.c", "\n/* FIXME: undo it. */\n") }), nil},
 	{"template", "leftover", 1, said(1, "The number of pages", "The number of {{.What}}"), nil},
-	{"template in C", "leftover", 1, also(1, func(w *worktree) { w.add("kernel/dma/count.c", "\n#define DMA_COUNT {{if .Has.x}}1{{end}}\n") }), nil},
+	{"template in C", "leftover", 1, also(1, func(w *worktree) { w.add("kernel/dma/count.c", "\n/* {{if .Has.x}}It has.{{end}} */\n") }), nil},
 	{"Go's formats", "leftover", 2, said(2, "it. Add an option that is off unless it\n", "it. Add %!s(int=3)\noptions that are off unless it\n"), nil},
 	{"no blurb", "leftover", 0, func(s *spec) { s.text = strings.Replace(s.text, "Nobody can", "*** BLURB HERE ***\n\nNobody can", 1) }, nil},
 	{"no subject", "leftover", 0, func(s *spec) { s.subject = "*** SUBJECT HERE ***" }, nil},
@@ -206,7 +206,7 @@ var brokenOnes = []brokenSeries{
 	{"wrapped by a client", "apply", 3, nil, edited(3, "+The kernel counts the pages that are mapped for devices, if it was built\n", "+The kernel counts the pages that are mapped for\ndevices, if it was built\n")},
 	{"line lost", "apply", 1, nil, edited(1, "+ * Count the pages that are mapped for devices.\n", "")},
 	{"no such file", "apply", 2, nil, everywhere(2, "kernel/dma/Kconfig", "kernel/dma/Konfig")},
-	{"there already", "apply", 1, nil, everywhere(1, "kernel/dma/count.c", "kernel/dma/direct.h")},
+	{"there already", "apply", 1, nil, everywhere(1, "kernel/dma/count.c", "kernel/dma/Makefile")},
 	{"off by one", "offset", 2, nil, func(t testing.TB, _ *worktree, all []series.Mail) []series.Mail {
 		at := firstHunk.FindSubmatch(all[2].Data)
 		line, err := strconv.Atoi(string(at[2]))
@@ -237,11 +237,11 @@ var brokenOnes = []brokenSeries{
 		for i := range 13 {
 			s.commits = append(s.commits, commit{
 				message: fmt.Sprintf("dma-mapping: take step %d\n\nIt has not been taken yet, and somebody has to.%s", i, sob),
-				edit:    func(w *worktree) { w.write(fmt.Sprintf("kernel/dma/step%d.c", i), "int a;\n") },
+				edit:    func(w *worktree) { w.write(fmt.Sprintf("kernel/dma/step%d.txt", i), "A step.\n") },
 			})
 		}
 	}, nil},
-	{"no cover letter", "cover", 0, func(s *spec) { *s = spec{commits: s.commits, args: []string{"--base=master"}} }, nil},
+	{"no cover letter", "cover", 0, func(s *spec) { *s = spec{commits: s.commits, args: []string{"--base=master"}} }, explained},
 	{"old shortlog", "cover-stale", 0, nil, edited(0, "let people choose", "have people choose")},
 	{"longer shortlog", "cover-stale", 0, nil, edited(0, "  dma-mapping: let", "  dma-mapping: undo all\n  dma-mapping: let")},
 	{"old diffstat", "cover-stale", 0, nil, edited(0, " 3 files changed, 30 insertions(+)", " 3 files changed, 34 insertions(+)")},
@@ -256,6 +256,16 @@ var brokenOnes = []brokenSeries{
 		alter(t, all, 0, "base-commit: "+hash, "base-commit: "+other)
 		return all
 	}},
+}
+
+// explained has the patch that makes a file say what checkpatch.pl says of that.
+func explained(t testing.TB, _ *worktree, all []series.Mail) []series.Mail {
+	for i := range all {
+		if bytes.Contains(all[i].Data, []byte("\nnew file mode")) {
+			alter(t, all, i, "\n---\n", "\n---\nFILE_PATH_CHANGES: MAINTAINERS has the folder.\n\n")
+		}
+	}
+	return all
 }
 
 // fixes puts a tag into the first patch, made with the name of the base.

@@ -289,9 +289,9 @@ var absorbed = map[string]string{
 	"DIFF_IN_COMMIT_MSG":     "body-cut",
 	"DOS_LINE_ENDINGS":       "crlf",
 	"EXECUTE_PERMISSIONS":    "mode",
-	"FROM_SIGN_OFF_MISMATCH": "signed-off-by",
+	"FROM_SIGN_OFF_MISMATCH": "signed-off-by from",
 	"GERRIT_CHANGE_ID":       "change-id",
-	"INVALID_UTF8":           "charset",
+	"INVALID_UTF8":           "charset control",
 	"MISSING_EOF_NEWLINE":    "whitespace",
 	"MISSING_SIGN_OFF":       "signed-off-by body-cut trailer-format empty",
 	"NOT_UNIFIED_DIFF":       "empty apply",
@@ -302,6 +302,13 @@ var absorbed = map[string]string{
 	"UTF8_BEFORE_PATCH":      "charset",
 }
 
+// absorbedThere are the same, but only for the same line.
+var absorbedThere = map[string]string{
+	"CODE_INDENT":   "whitespace",
+	"LEADING_SPACE": "whitespace",
+	"TYPO_SPELLING": "spelling",
+}
+
 // merge leaves one of two findings that say the same.
 func (c *checker) merge() {
 	type key struct {
@@ -309,21 +316,21 @@ func (c *checker) merge() {
 		rule  string
 	}
 	ours := make(map[key]bool)
-	typos := make(map[string]bool)
+	there := make(map[string]bool)
 	explained := make(map[key]string)
 	for _, f := range c.findings {
 		if f.Type == "" {
 			ours[key{f.Patch, f.Rule}] = true
 		}
-		if f.Rule == "spelling" {
-			typos[fmt.Sprint(f.Patch, f.Where)] = true
+		if f.Rule == "spelling" || f.Rule == "whitespace" {
+			there[fmt.Sprint(f.Patch, f.Rule, f.Where)] = true
 		}
 	}
 	c.findings = slices.DeleteFunc(c.findings, func(f Finding) bool {
 		if f.Type == "" {
 			return false
 		}
-		if f.Type == "TYPO_SPELLING" && typos[fmt.Sprint(f.Patch, f.Where)] {
+		if there[fmt.Sprint(f.Patch, absorbedThere[f.Type], f.Where)] {
 			return true
 		}
 		for rule := range strings.FieldsSeq(absorbed[f.Type]) {

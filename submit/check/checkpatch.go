@@ -103,7 +103,12 @@ func (c *checker) checkpatch(ctx context.Context, src *source, h *history) error
 // messages adds what checkpatch.pl says about a patch, as a fault unless the
 // cover letter or the patch explains it.
 func (c *checker) messages(all []Finding) {
+	seen := make(map[Finding]bool)
 	for _, f := range all {
+		if seen[f] {
+			continue // the same of another word on the line
+		}
+		seen[f] = true
 		m := c.s.Patches[f.Patch-1]
 		f.Fault = true
 		f.Do = "mend it, or say in the cover letter, naming " + f.Type + ", why it is left as it is"

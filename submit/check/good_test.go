@@ -280,7 +280,7 @@ func TestNotes(t *testing.T) {
 			s.subject = strings.Repeat("Count what is mapped ", 5)
 			return s
 		}, nil, now},
-		{"apply", "was not applied, as patch 1", 2, goodSpec, everywhere(1, "kernel/dma/count.c", "kernel/dma/direct.h"), now},
+		{"apply", "was not applied, as patch 1", 2, goodSpec, everywhere(1, "kernel/dma/count.c", "kernel/dma/Makefile"), now},
 	} {
 		t.Run(test.rule+" "+test.problem, func(t *testing.T) {
 			mails := test.spec().mails(w)

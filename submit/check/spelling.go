@@ -64,7 +64,7 @@ func spelling(ctx context.Context, s *patchmail.Series) ([]word, time.Duration, 
 					return ' '
 				}
 				return r
-			}, noWord.ReplaceAllString(strings.ToValidUTF8(line, " "), " ")))
+			}, noWord.ReplaceAllString(strings.ToValidUTF8(line, "_"), " ")))
 			at = append(at, spot{where: where})
 		}
 		put("Subject", m.Subject)

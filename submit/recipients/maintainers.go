@@ -53,15 +53,21 @@ type keyword struct {
 	text, diff *regexp.Regexp
 }
 
-var fieldLine = regexp.MustCompile(`^([A-Z]):\s*(.*)$`)
+// cutField cuts a line "X: value".
+func cutField(line []byte) (key byte, value string, ok bool) {
+	if len(line) < 2 || line[0] < 'A' || line[0] > 'Z' || line[1] != ':' {
+		return 0, "", false
+	}
+	return line[0], string(bytes.TrimLeft(line[2:], " \t\n\v\f\r")), true
+}
 
 func newDatabase(text []byte, tree *ktree.Tree) *database {
 	d := &database{titled: make(map[string]*section), tree: tree, folders: make(map[string]bool)}
 	index, title, within := 0, "", (*section)(nil)
 	for line := range bytes.Lines(text) {
 		line = bytes.TrimSuffix(line, []byte("\n"))
-		m := fieldLine.FindSubmatch(line)
-		if m == nil {
+		key, value, ok := cutField(line)
+		if !ok {
 			if trimmed := bytes.TrimSpace(line); len(trimmed) > 0 && trimmed[0] != '#' {
 				title, within = string(line), nil
 				index++
@@ -72,7 +78,7 @@ func newDatabase(text []byte, tree *ktree.Tree) *database {
 			within = &section{title: title}
 			d.sections = append(d.sections, within)
 		}
-		d.addField(within, m[1][0], string(m[2]), index)
+		d.addField(within, key, value, index)
 		index++
 	}
 	for _, s := range d.sections {

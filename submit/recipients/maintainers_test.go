@@ -150,6 +150,36 @@ K:	# nothing but a comment
 	}
 }
 
+// TestKeywordOrder has K: in the lines with the numbers 2, 9 and 10, which the script
+// sorts as texts.
+func TestKeywordOrder(t *testing.T) {
+	d := newDatabase([]byte(`FIRST
+M:	One <one@example.org>
+K:	x
+
+# Neither this line counts, nor an empty one.
+SECOND
+M:	Two <two@example.org>
+W:	a
+W:	b
+W:	c
+W:	d
+K:	x
+K:	y
+`), stand(t, nil))
+	var order []string
+	for _, k := range d.keywords {
+		order = append(order, k.order+k.value)
+	}
+	if want := []string{"10y", "2x", "9x"}; !slices.Equal(order, want) {
+		t.Errorf("%q, want %q", order, want)
+	}
+	want := "Two <two@example.org> (maintainer:SECOND:Keyword:y)\nOne <one@example.org> (maintainer:FIRST:Keyword:x)\n"
+	if diff := cmp.Diff(want, roles(d.find(nil, []byte("xy\n")))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestClassify(t *testing.T) {
 	for line, want := range map[string][]string{
 		"diff --git a/x/y b/x/z\n":          {"x/y", "x/z"},

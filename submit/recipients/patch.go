@@ -21,8 +21,8 @@ type patch struct {
 // readPatch makes of a mail what the script reads: it does not decode mails.
 func readPatch(m *patchmail.Mail) patch {
 	text := m.Raw
-	if i := strings.IndexByte(string(m.Raw), '\n'); m.CRLF || m.Coding == "quoted-printable" || m.Coding == "base64" ||
-		m.Charset != "" && m.Charset != "utf-8" && m.Charset != "us-ascii" || strings.HasPrefix(m.Kind, "multipart/") || i < 0 {
+	if m.CRLF || m.Coding == "quoted-printable" || m.Coding == "base64" ||
+		m.Charset != "" && m.Charset != "utf-8" && m.Charset != "us-ascii" || strings.HasPrefix(m.Kind, "multipart/") {
 		text = fmt.Appendf(nil, "Subject: %s\n\n%s\n---\n%s\n\n%s", m.Subject, m.Message, m.Below, m.Diff)
 	}
 	p := patch{found: newGathering()}

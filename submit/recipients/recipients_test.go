@@ -207,6 +207,18 @@ func TestTo(t *testing.T) {
 		t.Errorf("to %s, cc %s", show(l.To), show(l.Cc))
 	}
 
+	// A list comes before a reviewer, and whoever is in To by one role has that one.
+	tree = stand(t, map[string]string{"MAINTAINERS": "READ ONLY\nR:\tCareful Reader <reader@example.org>\nL:\tlist@lists.example.org\nF:\tlib/\n"})
+	m := letter("a.patch", "1/1", "Text.", change("lib/a.c", "x"))
+	l = find(t, tree, Options{}, m).Lists[0]
+	if show(l.To) != "list@lists.example.org, open list, MAINTAINERS: READ ONLY\n" || len(l.Cc) != 2 {
+		t.Errorf("to %s, cc %s", show(l.To), show(l.Cc))
+	}
+	l = find(t, tree, Options{To: []string{"reader@EXAMPLE.org"}, Cc: []string{"reader@example.org"}}, m).Lists[0]
+	if show(l.To) != "Careful Reader <reader@example.org>, configured, MAINTAINERS: READ ONLY; configuration: to; configuration: cc\n" || len(l.Cc) != 2 {
+		t.Errorf("to %s, cc %s", show(l.To), show(l.Cc))
+	}
+
 	tree = stand(t, map[string]string{"MAINTAINERS": "Nothing here.\n"})
 	l = find(t, tree, Options{}, letter("a.patch", "1/1", "Text.\n\nCc: Low <low@example.org>", change("lib/a.c", "x"))).Lists[0]
 	if show(l.To) != "Low <low@example.org>, trailer, Cc\n" || len(l.Cc) != 1 || l.Notes != nil {
