@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -66,12 +64,8 @@ func build(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set.StringArrayVar(&f.config, "config", nil, "`FILE` with CONFIG_NAME=value lines that are wanted, too; again for more")
 	set.BoolVar(&f.force, "force", false, "overwrite files that patchgen did not write")
 	set.BoolVar(&f.asJSON, "json", false, "print the kernels as JSON")
-	if err := set.Parse(args); err != nil {
-		if errors.Is(err, pflag.ErrHelp) {
-			_, err := fmt.Fprint(stdout, buildUsage, set.FlagUsages())
-			return err
-		}
-		return &usageError{err, `see "patchgen build --help"`}
+	if done, err := parse(set, buildUsage, args, stdout); done {
+		return err
 	}
 	if set.NArg() > 0 {
 		return &usageError{fmt.Errorf("build takes no argument %q", set.Arg(0)), "the tree is given with --tree, patches with --patches"}
@@ -194,11 +188,7 @@ func (f *buildFlags) copy(cache string, unpatched, patched *kbuild.Kernel) error
 			return err
 		}
 	}
-	err := series.Write(f.output, files, series.WriteOptions{Force: f.force, Ledger: filepath.Join(cache, "written")})
-	if e := (*fs.PathError)(nil); errors.As(err, &e) {
-		return &usageError{fmt.Errorf("write %s: %w", f.output, err), "choose another folder with -o"}
-	}
-	return err
+	return folderNotWritten(f.output, series.Write(f.output, files, writeOptions(cache, f.force)))
 }
 
 func how(k kbuild.Kernel) string {
@@ -220,10 +210,7 @@ func writeKernels(w io.Writer, origin string, unpatched, patched kbuild.Kernel) 
 	of := func(k kbuild.Kernel) kernelJSON {
 		return kernelJSON{k.BzImage, k.Config, k.Key, k.Release, k.Cached, k.Took.Seconds()}
 	}
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(struct {
+	return printJSON(w, struct {
 		Origin    string     `json:"origin"`
 		Unpatched kernelJSON `json:"unpatched"`
 		Patched   kernelJSON `json:"patched"`

@@ -3,12 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -67,12 +65,8 @@ func checkMails(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	set.BoolVar(&f.schema, "receipt-schema", false, "print the JSON schema of receipts, and check nothing")
 	set.BoolVar(&f.asJSON, "json", false, "print the findings as JSON")
 	set.BoolVar(&f.force, "force", false, "overwrite files that patchgen did not write")
-	if err := set.Parse(args); err != nil {
-		if errors.Is(err, pflag.ErrHelp) {
-			_, err := fmt.Fprint(stdout, checkUsage, set.FlagUsages())
-			return err
-		}
-		return &usageError{err, `see "patchgen check --help"`}
+	if done, err := parse(set, checkUsage, args, stdout); done {
+		return err
 	}
 	switch {
 	case f.schema:
@@ -119,42 +113,31 @@ func (f *checkFlags) run(ctx context.Context, p place, stdout, stderr io.Writer)
 	if err != nil {
 		return err
 	}
-	findings := result.Findings
 	if f.build {
 		built, err := f.compile(ctx, tree, p, s, report, stderr)
 		if err != nil {
 			return err
 		}
-		findings = append(findings, check.Built(s, built)...)
-	}
-	if err := holds(ctx, p, s); err != nil {
+		result.Findings = append(result.Findings, check.Built(s, built)...)
+	} else if err := holds(ctx, p, s); err != nil { // a build has just written it
 		var stale *receipt.StaleError
 		if !errors.As(err, &stale) {
 			return err
 		}
-		findings = append(findings, check.Stale(err))
+		result.Findings = append(result.Findings, check.Stale(err))
 	}
 	report.clear()
 	if f.asJSON {
-		enc := json.NewEncoder(stdout)
-		enc.SetIndent("", "  ")
-		enc.SetEscapeHTML(false)
-		result.Findings = findings
-		err = enc.Encode(result)
+		err = printJSON(stdout, result)
 	} else {
-		err = printFindings(stdout, findings)
+		err = printFindings(stdout, result.Findings)
 	}
 	if err != nil {
 		return err
 	}
-	faults := 0
-	for _, x := range findings {
-		if x.Fault {
-			faults++
-		}
-	}
+	faults := result.Faults()
 	fmt.Fprintf(stderr, "patchgen: %d patches on Linux %s, %d applied by git am; %d faults, %d notes; %s, of that %s by %s\n",
-		result.Stats.Patches, tree.Release(), result.Stats.Applied, faults, len(findings)-faults,
+		result.Stats.Patches, tree.Release(), result.Stats.Applied, faults, len(result.Findings)-faults,
 		seconds(result.Stats.Took), seconds(result.Stats.Scripts), cmp.Or(strings.Join(result.Stats.Tools, ", "), "no program"))
 	if faults > 0 {
 		return &faultsError{faults}
@@ -189,7 +172,7 @@ func (f *checkFlags) compile(ctx context.Context, tree *ktree.Tree, p place, s *
 		return nil, err
 	}
 	var kept *receipt.Receipt
-	files := series.WriteOptions{Force: f.force, Ledger: filepath.Join(cache, "written")}
+	files := writeOptions(cache, f.force)
 	if p.receipt != "" {
 		if err := notWritten(p.receipt, series.CheckFile(p.receipt, files)); err != nil {
 			return nil, err

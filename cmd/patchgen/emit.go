@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -77,12 +76,8 @@ func emit(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set.BoolVar(&f.force, "force", false, "overwrite files that patchgen did not write")
 	set.BoolVarP(&f.quiet, "quiet", "q", false, "print the files only, not where the edits went")
 	set.BoolVar(&f.asJSON, "json", false, "print both as JSON")
-	if err := set.Parse(args); err != nil {
-		if errors.Is(err, pflag.ErrHelp) {
-			_, err := fmt.Fprint(stdout, emitUsage, set.FlagUsages())
-			return err
-		}
-		return &usageError{err, `see "patchgen emit --help"`}
+	if done, err := parse(set, emitUsage, args, stdout); done {
+		return err
 	}
 	if set.NArg() > 0 {
 		return &usageError{fmt.Errorf("emit takes no argument %q", set.Arg(0)), "the tree is given with --tree, the folder with -o"}
@@ -251,10 +246,7 @@ func (f *emitFlags) run(ctx context.Context, h *home.Home, stdout, stderr io.Wri
 		if f.format == "mbox" {
 			mails = []series.Mail{{Name: f.mboxName(), Data: series.MBox(mails)}}
 		}
-		if err := series.Write(f.output, mails, series.WriteOptions{Force: f.force, Ledger: filepath.Join(cache, "written")}); err != nil {
-			if e := (*fs.PathError)(nil); errors.As(err, &e) {
-				return &usageError{fmt.Errorf("write %s: %w", f.output, err), "choose another folder with -o"}
-			}
+		if err := folderNotWritten(f.output, series.Write(f.output, mails, writeOptions(cache, f.force))); err != nil {
 			return err
 		}
 		for _, m := range mails {
@@ -262,7 +254,7 @@ func (f *emitFlags) run(ctx context.Context, h *home.Home, stdout, stderr io.Wri
 		}
 	}
 	if h != nil {
-		if err := writeReceipt(made, h.Receipt(f.version), series.WriteOptions{Force: f.force, Ledger: filepath.Join(cache, "written")}); err != nil {
+		if err := writeReceipt(made, h.Receipt(f.version), writeOptions(cache, f.force)); err != nil {
 			return err
 		}
 	}
@@ -354,10 +346,7 @@ func writeJSON(w io.Writer, s *series.Series, files []string, branch, tip string
 		}
 		out.Patches = append(out.Patches, pj)
 	}
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(out)
+	return printJSON(w, out)
 }
 
 // author is who the patches are from, and when: what git would take, unless the

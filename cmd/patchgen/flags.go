@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,6 +13,7 @@ import (
 
 	"patchgen/ktree"
 	"patchgen/progress"
+	"patchgen/series"
 )
 
 // cacheDir is the folder of all that patchgen keeps.
@@ -20,6 +23,24 @@ func cacheDir() (string, error) {
 		return "", &usageError{err, "set HOME or XDG_CACHE_HOME"}
 	}
 	return filepath.Join(cache, "patchgen"), nil
+}
+
+// parse parses the flags of a command. If it is done, there is no more to do than to
+// return the error: help was asked for, and printed, or a flag is wrong.
+func parse(set *pflag.FlagSet, usage string, args []string, stdout io.Writer) (done bool, err error) {
+	switch err := set.Parse(args); {
+	case errors.Is(err, pflag.ErrHelp):
+		_, err := fmt.Fprint(stdout, usage, set.FlagUsages())
+		return true, err
+	case err != nil:
+		return true, &usageError{err, fmt.Sprintf(`see "patchgen %s --help"`, set.Name())}
+	}
+	return false, nil
+}
+
+// writeOptions are those of all that patchgen writes.
+func writeOptions(cache string, force bool) series.WriteOptions {
+	return series.WriteOptions{Force: force, Ledger: filepath.Join(cache, "written")}
 }
 
 // treeFlags say which kernel tree a command works on.

@@ -42,12 +42,8 @@ func makeInitramfs(ctx context.Context, args []string, stdout, stderr io.Writer)
 	set.SetOutput(io.Discard)
 	set.StringVarP(&output, "output", "o", "initramfs.cpio", "write to `FILE`")
 	set.BoolVar(&force, "force", false, "overwrite a file that patchgen did not write")
-	if err := set.Parse(args); err != nil {
-		if errors.Is(err, pflag.ErrHelp) {
-			_, err := fmt.Fprint(stdout, initramfsUsage, set.FlagUsages())
-			return err
-		}
-		return &usageError{err, `see "patchgen initramfs --help"`}
+	if done, err := parse(set, initramfsUsage, args, stdout); done {
+		return err
 	}
 	if set.NArg() > 0 {
 		return &usageError{fmt.Errorf("initramfs takes no argument %q", set.Arg(0)), "the file to write is given with -o"}

@@ -56,22 +56,15 @@ func receiptOf(ctx context.Context, file string, mails []series.Mail, stderr io.
 	if err != nil {
 		return nil, err
 	}
-	ids, err := patchmail.IDs(ctx, s.Patches)
-	if err != nil {
-		return nil, err
+	r, ids, err := readReceipt(ctx, file, s.Patches)
+	if stale := (*receipt.StaleError)(nil); errors.As(err, &stale) {
+		fmt.Fprintf(stderr, "patchgen: note: %v; it begins anew\n", err)
+		err = nil
 	}
-	r, err := receipt.Read(file)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return receipt.New(tool, s.Patches, ids), nil
-	case err != nil:
-		return nil, &usageError{err: err}
+	if r == nil && err == nil {
+		r = receipt.New(tool, s.Patches, ids)
 	}
-	if err := r.Holds(s.Patches, ids); err != nil {
-		fmt.Fprintf(stderr, "patchgen: note: %s: %v; it begins anew\n", file, err)
-		return receipt.New(tool, s.Patches, ids), nil
-	}
-	return r, nil
+	return r, err
 }
 
 // holds returns a *receipt.StaleError if the patches have a receipt that is of
@@ -80,21 +73,28 @@ func holds(ctx context.Context, p place, s *patchmail.Series) error {
 	if p.receipt == "" {
 		return nil
 	}
-	r, err := receipt.Read(p.receipt)
+	_, _, err := readReceipt(ctx, p.receipt, s.Patches)
+	return err
+}
+
+// readReceipt reads the receipt of patches, and returns the IDs of these, too. The
+// receipt is nil if there is none, or with a *receipt.StaleError if it is of others.
+func readReceipt(ctx context.Context, file string, patches []*patchmail.Mail) (*receipt.Receipt, []patchmail.ID, error) {
+	ids, err := patchmail.IDs(ctx, patches)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := receipt.Read(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, ids, nil
 	}
 	if err != nil {
-		return &usageError{err: err}
+		return nil, nil, &usageError{err: err}
 	}
-	ids, err := patchmail.IDs(ctx, s.Patches)
-	if err != nil {
-		return err
+	if err := r.Holds(patches, ids); err != nil {
+		return nil, ids, fmt.Errorf("%s: %w", file, err)
 	}
-	if err := r.Holds(s.Patches, ids); err != nil {
-		return fmt.Errorf("%s: %w", p.receipt, err)
-	}
-	return nil
+	return r, ids, nil
 }
 
 // writeReceipt writes a receipt, and beside it what a person reads.

@@ -166,6 +166,22 @@ func notWritten(file string, err error) error {
 	return err
 }
 
+// folderNotWritten is notWritten of a folder given with -o.
+func folderNotWritten(dir string, err error) error {
+	if path := (*fs.PathError)(nil); errors.As(err, &path) {
+		return &usageError{fmt.Errorf("write %s: %w", dir, err), "choose another folder with -o"}
+	}
+	return err
+}
+
+// printJSON prints what a command found, for programs and for people.
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
 // gravest returns the report with the gravest verdict.
 func gravest(results []*qemutest.Report) *qemutest.Report {
 	worst := results[0]

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/mail"
 	"os"
 	"path/filepath"
@@ -77,12 +76,8 @@ func sendMails(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	set.StringVar(&f.passwordCommand, "password-command", "", "`COMMAND` that prints the password (default: sendemail.smtpPass, else git's credential helper)")
 	set.DurationVar(&f.pause, "pause", send.DefaultPause, "`TIME` between two mails")
 	set.BoolVar(&f.force, "force", false, "overwrite files that patchgen did not write")
-	if err := set.Parse(args); err != nil {
-		if errors.Is(err, pflag.ErrHelp) {
-			_, err := fmt.Fprint(stdout, sendUsage, set.FlagUsages())
-			return err
-		}
-		return &usageError{err, `see "patchgen send --help"`}
+	if done, err := parse(set, sendUsage, args, stdout); done {
+		return err
 	}
 	if set.NArg() != 1 {
 		return &usageError{fmt.Errorf("send takes one PATH, and got %d", set.NArg()), `see "patchgen send --help"`}
@@ -204,10 +199,10 @@ func (e *sendError) Unwrap() error { return e.err }
 
 // sending returns the folder of what is on its way, and the one of what was sent.
 func (p place) sending() (sending, sent string) {
-	if p.home != nil {
-		return p.home.Sending(p.version), p.home.Sent(p.version)
-	}
 	path := filepath.Clean(p.mails)
+	if p.home != nil {
+		return path + ".sending", p.home.Sent(p.version)
+	}
 	return path + ".sending", path + ".sent"
 }
 
@@ -272,7 +267,7 @@ func addresses(all []recipients.Recipient, from mail.Address) []mail.Address {
 
 // export writes the mails for git send-email or b4.
 func (f *sendFlags) export(messages []send.Message, cache string, stdout, stderr io.Writer) error {
-	o := series.WriteOptions{Force: f.force, Ledger: filepath.Join(cache, "written")}
+	o := writeOptions(cache, f.force)
 	if strings.HasSuffix(f.output, ".mbox") {
 		data, err := send.MBox(messages)
 		if err != nil {
@@ -285,10 +280,7 @@ func (f *sendFlags) export(messages []send.Message, cache string, stdout, stderr
 		fmt.Fprintf(stderr, "patchgen: nothing was sent; b4 takes it with: b4 am -m %s %s\n", f.output, strings.Trim(messages[0].ID, "<>"))
 		return nil
 	}
-	if err := send.Export(f.output, messages, o); err != nil {
-		if e := (*fs.PathError)(nil); errors.As(err, &e) {
-			return &usageError{fmt.Errorf("write %s: %w", f.output, err), "choose another folder with -o"}
-		}
+	if err := folderNotWritten(f.output, send.Export(f.output, messages, o)); err != nil {
 		return err
 	}
 	files, err := filepath.Glob(filepath.Join(f.output, "*.patch"))

@@ -142,12 +142,8 @@ func test(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set.StringVar(&f.consoles, "consoles", "", "keep the guests' consoles in `DIR` when a run fails (default: in the cache)")
 	set.BoolVar(&f.force, "force", false, "overwrite files that patchgen did not write")
 	set.BoolVar(&f.shell, "shell", false, "boot the patched kernel and give a shell in it, and test nothing")
-	if err := set.Parse(args); err != nil {
-		if errors.Is(err, pflag.ErrHelp) {
-			_, err := fmt.Fprint(stdout, testUsage, set.FlagUsages())
-			return err
-		}
-		return &usageError{err, `see "patchgen test --help"`}
+	if done, err := parse(set, testUsage, args, stdout); done {
+		return err
 	}
 	if set.NArg() > 0 {
 		return &usageError{fmt.Errorf("test takes no argument %q", set.Arg(0)), "the tree is given with --tree, patches with --patches"}
@@ -215,7 +211,7 @@ func (f *testFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	files := series.WriteOptions{Force: f.force, Ledger: filepath.Join(cache, "written")}
+	files := writeOptions(cache, f.force)
 	for _, file := range []string{f.jsonFile, f.ktap, f.junit, f.receipt} {
 		if file == "" {
 			continue

@@ -40,12 +40,8 @@ func trees(ctx context.Context, args []string, stdout io.Writer) error {
 	set := pflag.NewFlagSet("trees", pflag.ContinueOnError)
 	set.SetOutput(io.Discard)
 	asJSON := set.Bool("json", false, "print a matrix for GitHub Actions")
-	if err := set.Parse(args); err != nil {
-		if errors.Is(err, pflag.ErrHelp) {
-			_, err := fmt.Fprint(stdout, treesUsage, set.FlagUsages())
-			return err
-		}
-		return &usageError{err, `see "patchgen trees --help"`}
+	if done, err := parse(set, treesUsage, args, stdout); done {
+		return err
 	}
 	if set.NArg() > 0 {
 		return &usageError{fmt.Errorf("trees takes no argument %q", set.Arg(0)), `see "patchgen trees --help"`}

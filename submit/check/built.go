@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"patchgen/submit/patchmail"
@@ -15,13 +16,8 @@ func Built(s *patchmail.Series, b *receipt.Build) []Finding {
 		add := func(rule, where, problem, do string, fault bool) {
 			all = append(all, Finding{Patch: i + 1, File: s.Patches[i].Name, Rule: rule, Where: where, Problem: problem, Do: do, Fault: fault})
 		}
-		left := make(map[string]int)
-		builds := 0
-		for _, c := range []*receipt.Compiled{p.Off, p.On} {
-			if c == nil {
-				continue
-			}
-			builds++
+		builds := p.Builds()
+		for _, c := range builds {
 			with := "with the new options off"
 			if c == p.On {
 				with = "with the new options on"
@@ -39,24 +35,11 @@ func Built(s *patchmail.Series, b *receipt.Build) []Finding {
 				}
 				add("warnings", file, fmt.Sprintf("%s, %s", text, with), "", true)
 			}
-			for _, file := range c.Left {
-				left[file]++
-			}
 		}
-		var names []string
-		for _, c := range []*receipt.Compiled{p.Off, p.On} {
-			if c == nil {
-				continue
+		for _, file := range builds[0].Left {
+			if !slices.ContainsFunc(builds, func(c *receipt.Compiled) bool { return !slices.Contains(c.Left, file) }) {
+				add("compiled", file, "was not compiled: its options are off in this configuration", "", false)
 			}
-			for _, file := range c.Left {
-				if left[file] == builds {
-					names = append(names, file)
-					left[file] = 0
-				}
-			}
-		}
-		for _, file := range names {
-			add("compiled", file, "was not compiled: its options are off in this configuration", "", false)
 		}
 	}
 	return all

@@ -4,7 +4,7 @@
 //	patchgen.toml     written once, then a person's own
 //	v2/               the mails of a version
 //	v2.receipt.json   how it was tested
-//	v2.sending/       what of it has gone out
+//	v2.sending/       what of it has gone out; sent/v2 when it is all
 //	sent/v1/          a version that was sent: its mails, and what the server said
 package home
 
@@ -317,10 +317,6 @@ func (h *Home) sent(version int) (*patchmail.Series, error) {
 	}
 	return s, err
 }
-
-// Sending is the folder of a version that is being sent. Only when all of it is out
-// it becomes Sent.
-func (h *Home) Sending(version int) string { return h.Mails(version) + ".sending" }
 
 // Changes is what is new in a version, without newlines at its ends; "" if the
 // file does not say it.

@@ -37,7 +37,7 @@ func (r *Receipt) Testing() string {
 // clean reports whether each patch compiles and brings no warning.
 func (b *Build) clean() bool {
 	for _, p := range b.Patches {
-		for _, c := range p.builds() {
+		for _, c := range p.Builds() {
 			if c.Error != "" || c.Lost != "" || len(c.New) > 0 {
 				return false
 			}
@@ -46,7 +46,8 @@ func (b *Build) clean() bool {
 	return true
 }
 
-func (p PatchBuild) builds() []*Compiled {
+// Builds returns those that there are.
+func (p PatchBuild) Builds() []*Compiled {
 	return slices.DeleteFunc([]*Compiled{p.Off, p.On}, func(c *Compiled) bool { return c == nil })
 }
 
@@ -158,7 +159,7 @@ func prefixed(prefix, s string) string {
 func (b *Build) text(w *strings.Builder) {
 	fmt.Fprintf(w, "\nCOMPILED  %s, %s, W=1 C=1: %s of %s\n", b.Time.Format("2006-01-02 15:04:05Z"), b.Compiler, list(b.Folders), b.Origin)
 	for i, p := range b.Patches {
-		for j, c := range p.builds() {
+		for j, c := range p.Builds() {
 			result := fmt.Sprintf("%d new warnings, %d gone", len(c.New), len(c.Gone))
 			if c.Error != "" {
 				result = "does not compile: " + c.Error
