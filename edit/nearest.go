@@ -10,15 +10,16 @@ func nearestName(name string, all []function) (best function, ok bool) {
 		if f.name == name || max(len(f.name)-len(name), len(name)-len(f.name)) >= least {
 			continue
 		}
-		if d := distance(name, f.name); d < least {
+		if d := Distance(name, f.name); d < least {
 			best, least, ok = f, d, true
 		}
 	}
 	return best, ok
 }
 
-// distance is the Levenshtein distance of two names.
-func distance(a, b string) int {
+// Distance is the Levenshtein distance of two short words, in bytes to change, add
+// or take out.
+func Distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

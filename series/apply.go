@@ -141,7 +141,7 @@ func Apply(tree *ktree.Tree, mails []Mail) ([]Change, error) {
 			changes = append(changes, *c)
 		}
 	}
-	slices.SortFunc(changes, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
+	sortByPath(changes)
 	return changes, nil
 }
 
@@ -168,10 +168,14 @@ func Steps(tree *ktree.Tree, mails []Mail) ([][]Change, error) {
 				changes = append(changes, step)
 			}
 		}
-		slices.SortFunc(changes, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
+		sortByPath(changes)
 		steps = append(steps, changes)
 	}
 	return steps, nil
+}
+
+func sortByPath(changes []Change) {
+	slices.SortFunc(changes, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
 }
 
 // changed reports whether the file is another after the change. One patch may undo
@@ -348,7 +352,7 @@ func (s *Series) Changes() []Change {
 			all = append(all, c)
 		}
 	}
-	slices.SortFunc(all, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
+	sortByPath(all)
 	return all
 }
 

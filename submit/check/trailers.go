@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 
+	"patchgen/edit"
 	"patchgen/submit/patchmail"
 )
 
@@ -33,7 +34,7 @@ func known(tag string) (meant string, right bool) {
 		}
 	}
 	for _, k := range knownTags[:7] {
-		if distance(strings.ToLower(tag), strings.ToLower(k)) <= 2 {
+		if edit.Distance(strings.ToLower(tag), strings.ToLower(k)) <= 2 {
 			return k, false
 		}
 	}
@@ -184,26 +185,4 @@ func (c *checker) fixesFormat(n int, lines []string) {
 			c.fault("fixes", n, where, fmt.Sprintf("it is not written as programs read it: %q", clip(line, 60)), do)
 		}
 	}
-}
-
-// distance is the number of letters to change, add or take out to make a of b,
-// for short words.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		last := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := last
-			if a[i] != b[j] {
-				cost++
-			}
-			last = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
