@@ -127,6 +127,9 @@ func (f *sendFlags) run(ctx context.Context, p place, stdout, stderr io.Writer) 
 	for _, note := range config.Notes {
 		fmt.Fprintf(stderr, "patchgen: note: %s\n", note)
 	}
+	if len(config.SuppressCc) > 0 {
+		fmt.Fprintf(stderr, "patchgen: note: sendemail.suppresscc (%s) is not heeded: look at who gets what, and leave people out with --skip\n", strings.Join(config.SuppressCc, ", "))
+	}
 	o := recipients.Options{To: f.to, Cc: f.cc, NoScript: f.noPerl}
 	if p.home != nil {
 		o.To, o.Cc = append(o.To, p.home.To...), append(o.Cc, p.home.Cc...)
