@@ -455,8 +455,22 @@ func held(t *testing.T) [3]int {
 	return [3]int{len(fds), strings.Count(string(maps), "memfd:guest"), runtime.NumGoroutine()}
 }
 
+// settled is what is held when the goroutines of the tests before have ended: when it
+// has been the same for a while.
+func settled(t *testing.T) [3]int {
+	t.Helper()
+	now, since := held(t), time.Now()
+	for time.Since(since) < 200*time.Millisecond {
+		time.Sleep(time.Millisecond)
+		if next := held(t); next != now {
+			now, since = next, time.Now()
+		}
+	}
+	return now
+}
+
 func TestNoLeak(t *testing.T) {
-	before := held(t)
+	before := settled(t)
 	for _, end := range []func(f *front){
 		func(f *front) { f.conn.Close() },
 		func(f *front) { f.send(setMemTable, version, memTable(), f.fd) },
