@@ -54,7 +54,8 @@ var (
 	address   = regexp.MustCompile(`\+?0x[0-9a-f]+`)                                             //
 	telling   = regexp.MustCompile(`(?i)\berror: |undefined reference to|multiple definition of|No rule to make target|cannot find -l|^ERROR: |^BTF: `)
 	step      = regexp.MustCompile(`^  [A-Z][A-Z0-9_]+ +(?:\[M\] +)?(\S+)`) // "  CC      kernel/fork.o"
-	noChecker = regexp.MustCompile(`C=1 specified, but .*`)                 // Makefile, where scripts/checker-valid.sh refuses sparse
+	failure   = regexp.MustCompile(`^make(?:\[\d+\])?: \*\*\* \[(?:.*: )?(\S+)\] Error \d+$`)
+	noChecker = regexp.MustCompile(`C=1 specified, but .*`) // Makefile, where scripts/checker-valid.sh refuses sparse
 )
 
 // A transcript takes what make prints, line by line.
@@ -68,6 +69,7 @@ type transcript struct {
 	steps     int64
 	unit      string               // that make says to work on
 	units     map[string][]Warning // of each unit, nil if it has none
+	failed    map[string]bool      // targets that make could not make
 	told      []string             // telling lines
 	want      int                  // lines to keep after the last of them
 	last      []string             // the last lines, whatever they say
@@ -109,6 +111,12 @@ func (t *transcript) line(line string) {
 	line = strings.ReplaceAll(line, t.source, "")
 	if m := noChecker.FindString(line); m != "" {
 		t.unchecked = m
+	}
+	if m := failure.FindStringSubmatch(line); m != nil {
+		if t.failed == nil {
+			t.failed = make(map[string]bool)
+		}
+		t.failed[m[1]] = true
 	}
 	if w, ok := parseWarning(line); ok {
 		t.add(w)

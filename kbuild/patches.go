@@ -554,8 +554,9 @@ func (c *checker) next(ctx context.Context, want kconfig.Config, s stride) (buil
 		}
 		made = t.units
 		for unit, warnings := range made {
-			// If there is no object it was not compiled to its end.
-			if _, err := os.Lstat(filepath.Join(c.Output, unit)); err == nil || !isObject(unit) {
+			// Not compiled to its end, it is judged when it is. Its object may be
+			// there: make deletes only one that the failure left another.
+			if !t.failed[unit] {
 				units[unit] = warnings
 			}
 		}
