@@ -29,11 +29,17 @@ func (e Edit) applyC(src []byte) ([]byte, Place, *Error) {
 	if c.source, err = tokenize(src); err != nil {
 		return nil, Place{}, c.unreadable(err)
 	}
+	if line := c.defined(); e.Put == Whole && line > 0 {
+		return nil, Place{}, &Error{Kind: AlreadyThere, Line: line, Matches: 1, Problem: "the text of this edit is already there"}
+	}
 	if err := c.findFunction(); err != nil {
 		return nil, Place{}, err
 	}
 	if err := c.readBody(); err != nil {
 		return nil, Place{}, err
+	}
+	if e.Put == Whole {
+		return c.whole()
 	}
 	m, fail := c.find()
 	if fail != nil {
@@ -119,6 +125,9 @@ func (c *cEdit) prepare() *Error {
 	var err *Error
 	if c.added, err = read("text", c.Text, snippet.ended); err != nil {
 		return err
+	}
+	if c.Put == Whole {
+		return nil
 	}
 	if !c.goesOn() {
 		_, err = read("text", c.Text, snippet.whole)

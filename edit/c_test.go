@@ -305,7 +305,7 @@ func TestBadEdits(t *testing.T) {
 		edit Edit
 		want string
 	}{
-		{"put", Edit{Put: 3}, " the edit says neither before, after nor replace"},
+		{"put", Edit{Put: 4}, " the edit says neither before, after, replace nor function"},
 		{"no text", Edit{Text: "-"}, " the edit has no text"},
 		{"text without line end", Edit{Text: "a();"}, " the edit's text does not end its last line"},
 		{"text with DOS line end", Edit{Text: "a();\r\n"}, " the edit's text has a carriage return or a NUL in it"},

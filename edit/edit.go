@@ -15,6 +15,7 @@ const (
 	Before  Put = iota // before the landmark's first line and, in C, before the comments attached above it
 	After              // after the landmark's last line
 	Replace            // in place of the landmark's lines; comments above them stay
+	Whole              // in place of the whole function and the comments attached above it; C only
 )
 
 func (p Put) String() string {
@@ -25,6 +26,8 @@ func (p Put) String() string {
 		return "after"
 	case Replace:
 		return "in place of"
+	case Whole:
+		return "in place of the whole function"
 	}
 	return fmt.Sprintf("Put(%d)", int(p))
 }
@@ -37,6 +40,9 @@ func (p Put) String() string {
 // white space and line breaks don't count. A statement under an "if (x)"
 // without braces is no landmark, and neither is an if without its else.
 //
+// With Whole the landmark is the whole body, so that nothing is thrown away that
+// the edit does not know. The text is then what may stand outside of functions.
+//
 // Without Function the file is lines of text, and Landmark is whole lines,
 // compared with white space folded.
 type Edit struct {
@@ -46,7 +52,7 @@ type Edit struct {
 	Section  string   // lines: look only from the line equal to this to the next blank line; "" = in the whole file
 	Landmark []string // alternatives, of which one must match, once; lines: "..." at the end = a prefix
 	Put      Put
-	Text     string // whole lines with their own indentation; "" deletes (Replace only)
+	Text     string // whole lines with their own indentation; "" deletes (Replace and Whole only)
 }
 
 // Place tells where an Edit went.
@@ -80,11 +86,11 @@ func (e Edit) Apply(src []byte) ([]byte, Place, error) {
 func (e Edit) check(src []byte) *Error {
 	bad := func(problem string) *Error { return &Error{Kind: BadEdit, Problem: problem} }
 	switch {
-	case e.Put != Before && e.Put != After && e.Put != Replace:
-		return bad("the edit says neither before, after nor replace")
+	case e.Put < Before || e.Put > Whole:
+		return bad("the edit says neither before, after, replace nor function")
 	case len(e.Landmark) == 0:
 		return bad("the edit has no landmark")
-	case e.Text == "" && e.Put != Replace:
+	case e.Text == "" && e.Put != Replace && e.Put != Whole:
 		return bad("the edit has no text")
 	case e.Text != "" && !strings.HasSuffix(e.Text, "\n"):
 		return bad("the edit's text does not end its last line")
@@ -92,6 +98,8 @@ func (e Edit) check(src []byte) *Error {
 		return bad("the edit's text has a carriage return or a NUL in it")
 	case e.Function != "" && e.Section != "":
 		return bad("the edit names both a function and a section")
+	case e.Put == Whole && (e.Function == "" || len(e.Inside) > 0):
+		return bad("the edit is for a whole function, and names none or a part of one")
 	case e.Function == "" && len(e.Inside) > 0:
 		return bad("the edit names what stands around the landmark, but no function")
 	}

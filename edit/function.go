@@ -4,6 +4,7 @@ package edit
 type function struct {
 	name        string
 	at          int // its own name
+	first       int // where its declaration begins
 	open, close int // the braces of its body
 	line        int
 	fault       string // what of it cannot be followed, "" if all can
@@ -74,7 +75,7 @@ func (s *source) functions() []function {
 			i = end
 		case s.is(i, "{"):
 			if at := definedName(decl); at >= 0 && !assigned {
-				f := function{name: string(s.text(s.toks[at])), at: at, open: i, line: s.toks[at].line}
+				f := function{name: string(s.text(s.toks[at])), at: at, first: decl[0].tok, open: i, line: s.toks[at].line}
 				f.close, f.fault = s.bodyEnd(i)
 				found = append(found, f)
 				i = f.close
@@ -178,7 +179,7 @@ func (s *source) torn(j, open, end int) (function, bool) {
 		return function{}, false
 	}
 	return function{
-		name: name, at: j, line: s.toks[j].line, open: end, close: end,
+		name: name, at: j, first: j, line: s.toks[j].line, open: end, close: end,
 		fault: "the parameters",
 	}, true
 }

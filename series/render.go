@@ -291,6 +291,8 @@ func putOf(word string) (edit.Put, error) {
 		return edit.After, nil
 	case "replace":
 		return edit.Replace, nil
+	case "function":
+		return edit.Whole, nil
 	}
-	return 0, fmt.Errorf("put = %q: want before, after or replace", word)
+	return 0, fmt.Errorf("put = %q: want before, after, replace or function", word)
 }

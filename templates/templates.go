@@ -4,6 +4,7 @@ package templates
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -53,7 +54,9 @@ type Variant struct {
 // A Patch is a commit message and what the commit changes.
 type Patch struct {
 	When    []string `toml:"when"`
-	Message string   `toml:"message"` // template file: subject, blank line, body
+	Name    string   `toml:"name"`    // by which another variant can take it, or ""
+	Of      string   `toml:"of"`      // the variant whose patch of that name this one is, or ""
+	Message string   `toml:"message"` // template file: subject, blank line, body; of an Of, its own if there is one
 	New     []New    `toml:"new"`
 	Edits   []Edit   `toml:"edit"`
 }
@@ -74,7 +77,7 @@ type Edit struct {
 	Inside   []string `toml:"inside"`
 	Section  string   `toml:"section"`
 	Landmark []string `toml:"landmark"`
-	Put      string   `toml:"put"` // before, after or replace
+	Put      string   `toml:"put"` // before, after, replace or function
 	Menu     string   `toml:"menu"`
 	After    []string `toml:"after"`
 	Text     string   `toml:"text"`     // the text itself, or else
@@ -230,7 +233,40 @@ func (s *Set) Variant(name string) (*Variant, error) {
 	if err := s.decode(name+".toml", v); err != nil {
 		return nil, err
 	}
+	for i := range v.Patches {
+		if p := &v.Patches[i]; p.Of != "" {
+			if err := s.take(name, p); err != nil {
+				return nil, err
+			}
+		}
+	}
 	return v, nil
+}
+
+// take fills in a patch of a variant that is another's.
+func (s *Set) take(name string, p *Patch) error {
+	fail := func(problem string) error {
+		return fmt.Errorf("templates/%s/%s.toml: patch %q of %q: %s", s.Name, name, p.Name, p.Of, problem)
+	}
+	if len(p.New)+len(p.Edits) > 0 {
+		return fail("has changes of its own")
+	}
+	if p.Of == name || !slices.Contains(s.Variants(), p.Of) {
+		return fail("no such other variant")
+	}
+	other := &Variant{}
+	if err := s.decode(p.Of+".toml", other); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(other.Patches, func(o Patch) bool { return o.Name == p.Name })
+	if p.Name == "" || i < 0 || other.Patches[i].Of != "" {
+		return fail("it has no patch of that name of its own")
+	}
+	theirs := other.Patches[i]
+	p.When = slices.Concat(theirs.When, p.When)
+	p.Message = cmp.Or(p.Message, theirs.Message)
+	p.New, p.Edits = theirs.New, theirs.Edits
+	return nil
 }
 
 // Mutants reads the set's mutants.toml.

@@ -203,3 +203,42 @@ func TestMistakes(t *testing.T) {
 		t.Errorf("got %v, want the names that there are", err)
 	}
 }
+
+// A patch can be another variant's, which is then the only place that has it.
+func TestOf(t *testing.T) {
+	const full = "cover = \"c\"\n[[patch]]\nname = \"a\"\nwhen = [\"x\"]\nmessage = \"m\"\n[[patch.edit]]\nfile = \"f\"\n" +
+		"[[patch]]\nname = \"b\"\nof = \"other\"\n"
+	load := func(manifest string) (*Variant, error) {
+		s, err := loadFS("s", fstest.MapFS{
+			"generations.toml": {Data: []byte("[[generation]]\nname = \"A\"\n")},
+			"full.toml":        {Data: []byte(full)},
+			"v.toml":           {Data: []byte(manifest)},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Variant("v")
+	}
+	for message, want := range map[string]string{"": "m", "message = \"own\"\n": "own"} {
+		v, err := load("[[patch]]\nname = \"a\"\nof = \"full\"\nwhen = [\"y\"]\n" + message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := v.Patches[0]
+		if p.Message != want || !slices.Equal(p.When, []string{"x", "y"}) || len(p.Edits) != 1 || p.Edits[0].File != "f" {
+			t.Errorf("%+v", p)
+		}
+	}
+	for manifest, want := range map[string]string{
+		"[[patch]]\nname = \"c\"\nof = \"full\"\n":                               "no patch of that name",
+		"[[patch]]\nof = \"full\"\n":                                             "no patch of that name",
+		"[[patch]]\nname = \"b\"\nof = \"full\"\n":                               "of its own",
+		"[[patch]]\nname = \"a\"\nof = \"v\"\n":                                  "no such other variant",
+		"[[patch]]\nname = \"a\"\nof = \"w\"\n":                                  "no such other variant",
+		"[[patch]]\nname = \"a\"\nof = \"full\"\n[[patch.edit]]\nfile = \"f\"\n": "changes of its own",
+	} {
+		if _, err := load(manifest); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", manifest, err, want)
+		}
+	}
+}
