@@ -35,7 +35,7 @@ func (t *Tree) Passes(tests []Test) (ok bool, failed []string, err error) {
 		return false, nil, err
 	}
 	for _, f := range findings {
-		if !f.ok {
+		if !f.OK {
 			failed = append(failed, f.String())
 		}
 	}
@@ -46,45 +46,55 @@ func (t *Tree) Passes(tests []Test) (ok bool, failed []string, err error) {
 // none or more than one, the error is an *UnknownError.
 func (t *Tree) Classify(gens []Generation) (Generation, error) {
 	unknown := &UnknownError{origin: t.origin, release: t.release}
-	match := -1
-	for i, g := range gens {
-		findings, err := t.run(g.Tests)
-		if err != nil {
-			return Generation{}, fmt.Errorf("test for generation %s: %w", g.Name, err)
-		}
-		if len(findings) == 0 {
-			return Generation{}, fmt.Errorf("generation %s has no test", g.Name)
-		}
-		r := result{gen: g, findings: findings}
-		if r.passed() == len(findings) {
-			match = i
+	var err error
+	if unknown.results, err = t.Results(gens); err != nil {
+		return Generation{}, err
+	}
+	for _, g := range gens {
+		if slices.ContainsFunc(unknown.results, func(r Result) bool { return r.Generation.Name == g.Name && r.passes() }) {
 			unknown.Matches = append(unknown.Matches, g.Name)
 		}
-		unknown.results = append(unknown.results, r)
 	}
 	if len(unknown.Matches) != 1 {
-		slices.SortStableFunc(unknown.results, nearer)
 		return Generation{}, unknown
 	}
-	return gens[match], nil
+	return unknown.results[0].Generation, nil
 }
 
-// A finding is the result of one text of a Test.
-type finding struct {
+// Results returns how the tree does in the tests of each generation, the nearest
+// first. The error is that of reading a file, or of a generation without tests.
+func (t *Tree) Results(gens []Generation) ([]Result, error) {
+	var results []Result
+	for _, g := range gens {
+		findings, err := t.run(g.Tests)
+		if err != nil {
+			return nil, fmt.Errorf("test for generation %s: %w", g.Name, err)
+		}
+		if len(findings) == 0 {
+			return nil, fmt.Errorf("generation %s has no test", g.Name)
+		}
+		results = append(results, Result{g, findings})
+	}
+	slices.SortStableFunc(results, nearer)
+	return results, nil
+}
+
+// A Finding is the result of one text of a Test.
+type Finding struct {
+	OK         bool // it is as it should be
 	file, text string
 	has        bool   // the file should have the text; else it should not
-	ok         bool   // it is as it should be
-	saw        string // if it is not: what is there instead
+	saw        string // if it is not as it should be: what is there instead
 }
 
-func (f finding) String() string {
+func (f Finding) String() string {
 	verb := "should lack"
 	switch {
-	case f.has && f.ok:
+	case f.has && f.OK:
 		verb = "has"
 	case f.has:
 		verb = "should have"
-	case f.ok:
+	case f.OK:
 		verb = "lacks"
 	}
 	s := fmt.Sprintf("%s %s %q", f.file, verb, strings.TrimSpace(fold(f.text)))
@@ -94,10 +104,10 @@ func (f finding) String() string {
 	return s
 }
 
-func (t *Tree) run(tests []Test) ([]finding, error) {
+func (t *Tree) run(tests []Test) ([]Finding, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var all []finding
+	var all []Finding
 	for _, test := range tests {
 		if len(test.Has)+len(test.Lacks) == 0 {
 			return nil, fmt.Errorf("the test of %s has no text", test.File)
@@ -118,9 +128,9 @@ func (t *Tree) run(tests []Test) ([]finding, error) {
 				return nil, fmt.Errorf("the test of %s has an empty text", test.File)
 			}
 			at := strings.Index(c.folded, folded)
-			f := finding{file: test.File, text: text, has: has, ok: at >= 0 == has}
+			f := Finding{file: test.File, text: text, has: has, OK: at >= 0 == has}
 			switch {
-			case f.ok:
+			case f.OK:
 			case missing:
 				f.saw = "no such file"
 			case has:
@@ -223,28 +233,31 @@ type UnknownError struct {
 	Matches []string // names of the generations it is of: none, or more than one
 	origin  string
 	release Release
-	results []result // nearest first
+	results []Result // nearest first
 }
 
-// A result is how a tree does in the tests of a generation.
-type result struct {
-	gen      Generation
-	findings []finding
+// A Result is how a tree does in the tests of a generation.
+type Result struct {
+	Generation Generation
+	Findings   []Finding
 }
 
-func (r result) passed() int {
+// Passed returns how many texts are as they should be.
+func (r Result) Passed() int {
 	n := 0
-	for _, f := range r.findings {
-		if f.ok {
+	for _, f := range r.Findings {
+		if f.OK {
 			n++
 		}
 	}
 	return n
 }
 
+func (r Result) passes() bool { return r.Passed() == len(r.Findings) }
+
 // nearer orders results by the share of texts that are as they should be.
-func nearer(a, b result) int {
-	return cmp.Compare(b.passed()*len(a.findings), a.passed()*len(b.findings))
+func nearer(a, b Result) int {
+	return cmp.Compare(b.Passed()*len(a.Findings), a.Passed()*len(b.Findings))
 }
 
 func (e *UnknownError) Error() string {
@@ -256,15 +269,15 @@ func (e *UnknownError) Error() string {
 	}
 	fmt.Fprintf(&b, "%s is of no known generation", tree)
 	for i, r := range e.results {
-		name := r.gen.Name
-		if about := strings.TrimSpace(fold(r.gen.About)); about != "" {
+		name := r.Generation.Name
+		if about := strings.TrimSpace(fold(r.Generation.About)); about != "" {
 			name += ", " + about
 		}
 		if i == 0 {
-			fmt.Fprintf(&b, "\nnearest is %s\n%d of %d texts are as expected:", name, r.passed(), len(r.findings))
-			for _, f := range r.findings {
+			fmt.Fprintf(&b, "\nnearest is %s\n%d of %d texts are as expected:", name, r.Passed(), len(r.Findings))
+			for _, f := range r.Findings {
 				sign := "ok"
-				if !f.ok {
+				if !f.OK {
 					sign = "NO"
 				}
 				fmt.Fprintf(&b, "\n  %s  %s", sign, f)
@@ -274,8 +287,8 @@ func (e *UnknownError) Error() string {
 		if i == 1 {
 			b.WriteString("\nfurther away:")
 		}
-		first := slices.IndexFunc(r.findings, func(f finding) bool { return !f.ok })
-		fmt.Fprintf(&b, "\n  %s; %d of %d, %s", short(name, 72), r.passed(), len(r.findings), r.findings[first])
+		first := slices.IndexFunc(r.Findings, func(f Finding) bool { return !f.OK })
+		fmt.Fprintf(&b, "\n  %s; %d of %d, %s", short(name, 72), r.Passed(), len(r.Findings), r.Findings[first])
 	}
 	return b.String()
 }

@@ -47,7 +47,9 @@ type Feature struct {
 
 // A Variant is one form of the series: its patches in order.
 type Variant struct {
-	Cover   string  `toml:"cover"` // template of the cover letter: subject, blank line, text
+	About   string  `toml:"about"`  // for people: a clause, without a period
+	Switch  bool    `toml:"switch"` // it has the boot parameter and the files in debugfs that patchgen test works by
+	Cover   string  `toml:"cover"`  // template of the cover letter: subject, blank line, text
 	Patches []Patch `toml:"patch"`
 }
 
@@ -190,16 +192,26 @@ func (s *Set) decode(file string, v any) error {
 // Classify returns the generation that the tree is of. The error is that of
 // ktree's Classify.
 func (s *Set) Classify(tree *ktree.Tree) (Generation, error) {
-	gens := make([]ktree.Generation, len(s.Generations))
-	for i, g := range s.Generations {
-		gens[i] = g.Generation
-	}
-	gen, err := tree.Classify(gens)
+	gen, err := tree.Classify(s.generations())
 	if err != nil {
 		return Generation{}, err
 	}
 	i := slices.IndexFunc(s.Generations, func(g Generation) bool { return g.Name == gen.Name })
 	return s.Generations[i], nil
+}
+
+// Results returns how the tree does in the tests of each generation, the nearest
+// first.
+func (s *Set) Results(tree *ktree.Tree) ([]ktree.Result, error) {
+	return tree.Results(s.generations())
+}
+
+func (s *Set) generations() []ktree.Generation {
+	gens := make([]ktree.Generation, len(s.Generations))
+	for i, g := range s.Generations {
+		gens[i] = g.Generation
+	}
+	return gens
 }
 
 // Manifests that are no variant.

@@ -283,16 +283,7 @@ func (f *emitFlags) report(w io.Writer, s *series.Series, files []string, tip st
 		t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 		fmt.Fprintln(t, "PATCH\tFILE\tLINE\tFUNCTION\tHOW THE PLACE WAS FOUND")
 		for i, p := range s.Patches {
-			for _, c := range p.Changes {
-				if c.Before == nil {
-					fmt.Fprintf(t, "%d\t%s\t\t\tnew file\n", i+1, c.Path)
-				}
-				for _, e := range p.Edits {
-					if e.File == c.Path {
-						fmt.Fprintf(t, "%d\t%s\t%d\t%s\t%s\n", i+1, e.File, e.Line, e.Function, e.How)
-					}
-				}
-			}
+			printPlaces(t, fmt.Sprint(i+1, "\t"), p)
 		}
 		if err := t.Flush(); err != nil {
 			return err

@@ -129,7 +129,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case "send":
 		err = sendMails(ctx, args[1:], stdout, stderr)
 	case "trees":
-		err = trees(ctx, args[1:], stdout)
+		err = trees(ctx, args[1:], stdout, stderr)
 	case "version", "--version":
 		_, err = fmt.Fprintln(stdout, "patchgen", version)
 	case "help", "--help", "-h":
@@ -174,8 +174,13 @@ func explain(err error) (code int, hint string) {
 		noPackage   *ktree.FetchError
 		noGit       *series.MissingGitError
 		stale       *receipt.StaleError
+		matrix      *matrixError
 	)
 	switch {
+	case errors.As(err, &matrix) && matrix.wrong > 0:
+		return exitCheck, "patchgen check --build on what emit writes tells more"
+	case errors.As(err, &matrix):
+		return exitUnsupported, ""
 	case errors.As(err, &stale):
 		return exitCheck, "test again with patchgen test --patches, and check --build; or remove the receipt"
 	case errors.As(err, &usage):

@@ -25,6 +25,7 @@ import (
 	"patchgen/qemutest/dmatest"
 	"patchgen/series"
 	"patchgen/submit/receipt"
+	"patchgen/templates"
 )
 
 const testUsage = `patchgen test proves on live migrations that no page is lost which a device has
@@ -160,6 +161,19 @@ func test(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 	}
 	f.mutants = f.mutants || f.mutant != nil
+	if f.patches == "" {
+		set, err := templates.Load("dma-mark-dirty")
+		if err != nil {
+			return err
+		}
+		v, err := set.Variant(f.variant)
+		if err != nil {
+			return &usageError{err: err}
+		}
+		if !v.Switch {
+			return &usageError{fmt.Errorf("--variant %s cannot be tested: marking has no switch there, and the tests need it on and off", f.variant), "it is compiled by patchgen build, and by check --build"}
+		}
+	}
 	if f.mutants && f.patches != "" {
 		return &usageError{errors.New("--mutants are of the series that emit writes, and --patches gives another"), "leave out one of them"}
 	}

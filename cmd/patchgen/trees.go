@@ -17,46 +17,78 @@ import (
 	"patchgen/templates"
 )
 
-const treesUsage = `patchgen trees lists the reference trees: those that patchgen is tested on.
+const treesUsage = `patchgen trees lists the reference trees: those that patchgen is tested on. Or it
+tells what a tree is, and what comes of the series on many.
 
 Usage:
     patchgen trees [--json]
+    patchgen trees --explain TREE
+    patchgen trees --matrix [--compile] [TREE]...
 
 A tree's release and generation are known once it is in the cache, where emit,
 build and test put it; nothing is downloaded for the list.
+
+--explain tells which generation of the code a tree is of, text by text, what it
+has besides, and which patches and edits each variant of the series would be. Of
+code that is of no known generation it tells the nearest, and what differs.
+
+--matrix renders each variant for each tree, as mails which are applied to the tree
+again without fuzz: the reference trees that are in the cache, or those named. With
+--compile each patch is compiled, too, as patchgen check --build does.
 
 --json prints on one line what a matrix of GitHub Actions takes by fromJSON():
 
     {"include":[{"name":"6.12-full-tcg","tree":"debian:6.12","variant":"full","accel":"tcg"},…]}
 
-with an entry for each tree, variant of the series, and accelerator of this
-machine: tcg, and kvm where there is a /dev/kvm. tree, variant and accel are
-for the flags of patchgen test with these names; name is fit for a file.
+with an entry for each tree, variant of the series that patchgen test can prove, and
+accelerator of this machine: tcg, and kvm where there is a /dev/kvm. tree, variant
+and accel are for the flags of patchgen test with these names; name is fit for a
+file.
 
 Flags:
 `
 
-func trees(ctx context.Context, args []string, stdout io.Writer) error {
+func trees(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set := pflag.NewFlagSet("trees", pflag.ContinueOnError)
 	set.SetOutput(io.Discard)
 	asJSON := set.Bool("json", false, "print a matrix for GitHub Actions")
+	explain := set.String("explain", "", "tell what `TREE` is: a folder, a git clone with or without @revision, a tarball, or debian:VERSION")
+	matrix := set.Bool("matrix", false, "render each variant for each tree")
+	compile := set.Bool("compile", false, "with --matrix, and compile each patch")
 	if done, err := parse(set, treesUsage, args, stdout); done {
 		return err
 	}
-	if set.NArg() > 0 {
-		return &usageError{fmt.Errorf("trees takes no argument %q", set.Arg(0)), `see "patchgen trees --help"`}
+	modes := 0
+	for _, on := range []bool{*asJSON, *explain != "", *matrix} {
+		if on {
+			modes++
+		}
+	}
+	switch {
+	case modes > 1:
+		return usagef("--json, --explain and --matrix are three things: give one of them")
+	case *compile && !*matrix:
+		return usagef("--compile is for --matrix")
+	case set.NArg() > 0 && !*matrix:
+		return &usageError{fmt.Errorf("trees takes no argument %q", set.Arg(0)), "a tree is given with --explain, or behind --matrix"}
 	}
 	series, err := templates.Load("dma-mark-dirty")
 	if err != nil {
 		return err
 	}
-	if *asJSON {
-		return writeMatrix(stdout, series.Variants())
+	switch {
+	case *asJSON:
+		return writeMatrix(stdout, series)
+	case *explain != "":
+		return explainTree(ctx, *explain, series, stdout, stderr)
+	case *matrix:
+		m := treeMatrix{set: series, compile: *compile, report: newReporter(stderr)}
+		return m.print(ctx, set.Args(), stdout)
 	}
 	return listTrees(ctx, stdout, series)
 }
 
-func writeMatrix(w io.Writer, variants []string) error {
+func writeMatrix(w io.Writer, set *templates.Set) error {
 	type entry struct {
 		Name    string `json:"name"`
 		Tree    string `json:"tree"`
@@ -71,7 +103,14 @@ func writeMatrix(w io.Writer, variants []string) error {
 		Include []entry `json:"include"`
 	}
 	for _, tree := range ktree.References {
-		for _, variant := range variants {
+		for _, variant := range set.Variants() {
+			v, err := set.Variant(variant)
+			if err != nil {
+				return err
+			}
+			if !v.Switch {
+				continue
+			}
 			for _, accel := range accels {
 				name := strings.TrimPrefix(tree, "debian:") + "-" + variant + "-" + accel
 				matrix.Include = append(matrix.Include, entry{name, tree, variant, accel})
