@@ -134,7 +134,7 @@ func follow(patches [][]series.Change) ([]map[string][]byte, error) {
 			if !touched {
 				before[c.Path], was = c.Before, c.Before
 			}
-			if differ(was, c.Before) {
+			if series.Differ(was, c.Before) {
 				return nil, fmt.Errorf("patch %d is for another %s than the patches before it leave", i+1, c.Path)
 			}
 			now[c.Path] = c.After
@@ -143,9 +143,6 @@ func follow(patches [][]series.Change) ([]map[string][]byte, error) {
 	}
 	return states, nil
 }
-
-// differ compares contents, nil being those of no file.
-func differ(a, b []byte) bool { return (a == nil) != (b == nil) || !bytes.Equal(a, b) }
 
 // between returns what n patches change all together, sorted by path.
 func between(states []map[string][]byte, n int) []series.Change {
@@ -269,7 +266,7 @@ func (r *round) check(ctx context.Context) error {
 			if !touched {
 				was = r.states[0][name]
 			}
-			if differ(was, data) {
+			if series.Differ(was, data) {
 				s.touched = append(s.touched, name)
 			}
 			if data == nil {
@@ -343,7 +340,7 @@ func (r *round) base(ctx context.Context, config kconfig.Config, both bool) erro
 func (r *round) stride(number int) stride {
 	var shape []byte
 	for _, c := range between(r.states, number) {
-		if shapesConfig(c.Path) && differ(c.Before, c.After) {
+		if shapesConfig(c.Path) && series.Differ(c.Before, c.After) {
 			shape = fmt.Appendf(shape, "%q %t %s\n", c.Path, c.After == nil, sum(c.After))
 		}
 	}

@@ -202,9 +202,23 @@ func (t *Tree) ReadFile(name string) ([]byte, error) {
 	return bytes.Clone(c.data), nil
 }
 
+// IsDir reports whether the tree has a folder of that name, a slash path
+// relative to the tree's root. A symbolic link to one counts as one where the
+// tree is not read from git.
+func (t *Tree) IsDir(name string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return validName(name) && t.src.isDir(name)
+}
+
+// validName reports whether a name can be that of a file or folder in a tree.
+func validName(name string) bool {
+	return fs.ValidPath(name) && name != "." && !strings.ContainsAny(name, "\\\x00")
+}
+
 // content returns the file from the cache or from the source; t.mu is held.
 func (t *Tree) content(name string) (*content, error) {
-	if !fs.ValidPath(name) || name == "." || strings.ContainsAny(name, "\\\x00") {
+	if !validName(name) {
 		return nil, fmt.Errorf("%q is no path of a file in a kernel tree", name)
 	}
 	if c := t.cached[name]; c != nil {

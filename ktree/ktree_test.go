@@ -225,6 +225,33 @@ func TestReadFileRefuses(t *testing.T) {
 	}
 }
 
+func TestIsDir(t *testing.T) {
+	dir := write(t, filepath.Join(t.TempDir(), "linux"), kernelFiles())
+	if err := errors.Join(syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o644), os.Symlink("kernel", filepath.Join(dir, "link")), os.Symlink("..", filepath.Join(dir, "out"))); err != nil {
+		t.Fatal(err)
+	}
+	clone := newClone(t)
+	gitCommit(t, clone, map[string]string{"kernel/dma/direct.h": "\n"})
+	if err := os.Mkdir(filepath.Join(clone, "new"), 0o755); err != nil { // in no commit
+		t.Fatal(err)
+	}
+	for _, spec := range []string{dir, clone} {
+		tree := open(t, spec)
+		for name, want := range map[string]bool{
+			"kernel": true, "kernel/dma": true, "link/dma": spec == dir,
+			"kernel/": false, "kernel/dma/direct.c": false, "kernel/none": false, "none": false, "new": false, "pipe": false,
+			"": false, ".": false, "..": false, "../linux": false, "/": false, dir: false, "out/linux": false, "kernel\x00": false, "kernel\\dma": false,
+		} {
+			if got := tree.IsDir(name); got != want {
+				t.Errorf("%s: IsDir(%q) = %v", spec, name, got)
+			}
+		}
+		if got := tree.Read(); !cmp.Equal(got, []string{"Makefile"}) {
+			t.Errorf("read %q", got)
+		}
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	t.Parallel()
 	without := func(name string) map[string]string {

@@ -137,7 +137,7 @@ func Apply(tree *ktree.Tree, mails []Mail) ([]Change, error) {
 	}
 	var changes []Change
 	for _, c := range a.files {
-		if c.changed() {
+		if Differ(c.Before, c.After) { // one patch may undo what another did
 			changes = append(changes, *c)
 		}
 	}
@@ -164,7 +164,7 @@ func Steps(tree *ktree.Tree, mails []Mail) ([][]Change, error) {
 			if data, touched := before[name]; touched {
 				step.Before = data
 			}
-			if step.changed() {
+			if Differ(step.Before, step.After) {
 				changes = append(changes, step)
 			}
 		}
@@ -176,12 +176,6 @@ func Steps(tree *ktree.Tree, mails []Mail) ([][]Change, error) {
 
 func sortByPath(changes []Change) {
 	slices.SortFunc(changes, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
-}
-
-// changed reports whether the file is another after the change. One patch may undo
-// what another did.
-func (c *Change) changed() bool {
-	return (c.Before == nil) != (c.After == nil) || !bytes.Equal(c.Before, c.After)
 }
 
 // mail applies the diffs of a mail, and returns how many there are.

@@ -2,7 +2,11 @@
 // and git's own patch mail.
 package series
 
-import "patchgen/edit"
+import (
+	"bytes"
+
+	"patchgen/edit"
+)
 
 // A Series is a list of patches to one tree, each standing on the one before.
 type Series struct {
@@ -34,6 +38,9 @@ type Change struct {
 	Path          string // slash-separated, relative to the root of the tree
 	Before, After []byte
 }
+
+// Differ compares contents of a file, nil being those of none.
+func Differ(a, b []byte) bool { return (a == nil) != (b == nil) || !bytes.Equal(a, b) }
 
 // A PlacedEdit tells where one edit of a patch went.
 type PlacedEdit struct {
