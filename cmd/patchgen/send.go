@@ -127,10 +127,14 @@ func (f *sendFlags) run(ctx context.Context, p place, stdout, stderr io.Writer) 
 	for _, note := range config.Notes {
 		fmt.Fprintf(stderr, "patchgen: note: %s\n", note)
 	}
-	if len(config.SuppressCc) > 0 {
-		fmt.Fprintf(stderr, "patchgen: note: sendemail.suppresscc (%s) is not heeded: look at who gets what, and leave people out with --skip\n", strings.Join(config.SuppressCc, ", "))
+	from, err := f.sender(p.home, config)
+	if err != nil {
+		return err
 	}
-	o := recipients.Options{To: f.to, Cc: f.cc, NoScript: f.noPerl}
+	o := recipients.Options{To: f.to, Cc: f.cc, NoScript: f.noPerl, Sender: from.Address, Suppress: slices.Clone(config.SuppressCc)}
+	if !config.CopySelf {
+		o.Suppress = append(o.Suppress, "self") // he has the mails
+	}
 	if p.home != nil {
 		o.To, o.Cc = append(o.To, p.home.To...), append(o.Cc, p.home.Cc...)
 	}
@@ -138,16 +142,12 @@ func (f *sendFlags) run(ctx context.Context, p place, stdout, stderr io.Writer) 
 	if err != nil {
 		return &usageError{err: err}
 	}
-	from, err := f.sender(p.home, config)
-	if err != nil {
-		return err
-	}
 	messages, err := f.compose(s, p.home, found, config, from)
 	if err != nil {
 		return &usageError{err, "nothing was sent"}
 	}
 	if f.output != "" {
-		return f.export(messages, cache, stdout, stderr)
+		return f.export(messages, cache, config, stdout, stderr)
 	}
 	sender := &send.Sender{Config: config, Reflect: f.reflect, PasswordCommand: f.passwordCommand, Pause: f.pause, Skip: f.skip}
 	if f.pause == 0 {
@@ -165,6 +165,7 @@ func (f *sendFlags) run(ctx context.Context, p place, stdout, stderr io.Writer) 
 		return &usageError{err, "nothing was sent"}
 	}
 	printPlan(stdout, plan, found)
+	printLeftOut(stdout, found, messages, config.SuppressCc, from)
 	if !f.yes && !f.reflect {
 		fmt.Fprintf(stderr, "patchgen: nothing was sent: --reflect sends it to %s alone, --yes to all of these\n", from.Address)
 		return nil
@@ -236,18 +237,13 @@ func (f *sendFlags) compose(s *patchmail.Series, h *home.Home, found *recipients
 	var drafts []send.Draft
 	for i, m := range s.Mails() {
 		d := send.Draft{Mail: series.Mail{Name: m.Name, Data: m.Raw}, Bcc: config.Bcc}
-		d.To = append(addresses(found.Lists[i].To, from), config.To...)
-		d.Cc = append(addresses(found.Lists[i].Cc, from), config.Cc...)
-		if len(d.To) == 0 {
-			d.To, d.Cc = d.Cc, nil
-		}
-		if len(d.To) == 0 {
-			return nil, fmt.Errorf("%s is for nobody: MAINTAINERS names none, and there is no --to", m.Name)
-		}
+		d.To = append(addresses(found.Lists[i].To), config.To...)
+		d.Cc = append(addresses(found.Lists[i].Cc), config.Cc...)
 		drafts = append(drafts, d)
 	}
 	first := s.Mails()[0]
-	o := send.ComposeOptions{From: from, ChangeID: first.Mentions("change-id"), Version: first.Tags.Version}
+	o := send.ComposeOptions{From: from, ChangeID: first.Mentions("change-id"), Version: first.Tags.Version,
+		SuppressCc: config.SuppressCc, CcCover: config.CcCover, ToCover: config.ToCover}
 	if h != nil {
 		o.ChangeID = h.ChangeID
 	}
@@ -257,19 +253,16 @@ func (f *sendFlags) compose(s *patchmail.Series, h *home.Home, found *recipients
 	return send.Compose(drafts, o)
 }
 
-// addresses leaves out whoever sends, unless he was asked for: he has the mails.
-func addresses(all []recipients.Recipient, from mail.Address) []mail.Address {
+func addresses(all []recipients.Recipient) []mail.Address {
 	var list []mail.Address
 	for _, r := range all {
-		if r.Role == "configured" || !strings.EqualFold(r.Address, from.Address) {
-			list = append(list, mail.Address{Name: r.Name, Address: r.Address})
-		}
+		list = append(list, mail.Address{Name: r.Name, Address: r.Address})
 	}
 	return list
 }
 
 // export writes the mails for git send-email or b4.
-func (f *sendFlags) export(messages []send.Message, cache string, stdout, stderr io.Writer) error {
+func (f *sendFlags) export(messages []send.Message, cache string, config *send.Config, stdout, stderr io.Writer) error {
 	o := writeOptions(cache, f.force)
 	if strings.HasSuffix(f.output, ".mbox") {
 		data, err := send.MBox(messages)
@@ -292,6 +285,9 @@ func (f *sendFlags) export(messages []send.Message, cache string, stdout, stderr
 	}
 	for _, file := range files {
 		fmt.Fprintln(stdout, file)
+	}
+	if slices.Contains(config.SuppressCc, "cc") && slices.ContainsFunc(messages, func(m send.Message) bool { return m.Cc != nil }) {
+		fmt.Fprintln(stderr, "patchgen: note: by sendemail.suppresscc git send-email leaves out whom the header Cc names, whoever wrote it")
 	}
 	fmt.Fprintf(stderr, "patchgen: nothing was sent; git does with: git send-email %s %s/*.patch\n", strings.Join(send.SendEmailArgs, " "), filepath.Clean(f.output))
 	return nil
@@ -335,6 +331,25 @@ func printPlan(w io.Writer, plan send.Plan, found *recipients.Result) {
 		fmt.Fprintf(w, "note: %s\n", note)
 	}
 	fmt.Fprintf(w, "recipients: %s\nserver: %s\n", found.Source, plan.Server)
+}
+
+// printLeftOut prints whom git's settings keep from getting mails.
+func printLeftOut(w io.Writer, found *recipients.Result, messages []send.Message, suppressed []string, from mail.Address) {
+	told := map[string]bool{strings.ToLower(from.Address): true} // he knows
+	tell := func(a mail.Address, why string) {
+		if key := strings.ToLower(a.Address); !told[key] {
+			told[key] = true
+			fmt.Fprintf(w, "left out (sendemail.suppresscc, %s): %s  (%s)\n", strings.Join(suppressed, ", "), person(a), why)
+		}
+	}
+	for _, r := range found.LeftOut {
+		tell(mail.Address{Name: r.Name, Address: r.Address}, r.Role+", "+r.Why)
+	}
+	for _, m := range messages {
+		for _, a := range m.LeftOut {
+			tell(a, "header Cc of "+m.Name)
+		}
+	}
 }
 
 func person(a mail.Address) string {

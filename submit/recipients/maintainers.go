@@ -25,8 +25,7 @@ type database struct {
 	keywords []*keyword
 	mailmap  mailmap
 	tree     *ktree.Tree
-	folders  map[string]bool // what is known of names in the tree
-	notes    []string        // patterns that cannot be read
+	notes    []string // patterns that cannot be read
 }
 
 // A section is lines "X: value" without another between, and the line before.
@@ -62,7 +61,7 @@ func cutField(line []byte) (key byte, value string, ok bool) {
 }
 
 func newDatabase(text []byte, tree *ktree.Tree) *database {
-	d := &database{titled: make(map[string]*section), tree: tree, folders: make(map[string]bool)}
+	d := &database{titled: make(map[string]*section), tree: tree}
 	index, title, within := 0, "", (*section)(nil)
 	for line := range bytes.Lines(text) {
 		line = bytes.TrimSuffix(line, []byte("\n"))
@@ -137,18 +136,6 @@ func (d *database) optional(name string) []byte {
 	return data
 }
 
-// isFolder reports whether the tree has a folder of that name.
-func (d *database) isFolder(name string) bool {
-	is, known := d.folders[name]
-	if !known {
-		_, err := d.tree.ReadFile(name)
-		var e *ktree.UnsupportedError
-		is = errors.As(err, &e) && e.Problem == "is not a regular file"
-		d.folders[name] = is
-	}
-	return is
-}
-
 // shorten shortens a title as roles have it (get_maintainer.pl: get_subsystem_name).
 func shorten(title string) string {
 	const most = 50
@@ -195,7 +182,7 @@ func (d *database) match(s *section, f *field, name string) (depth int, ok bool)
 	}
 	value := p.value
 	if p.plain {
-		if p.mayBeFolder(name) && d.isFolder(value) {
+		if p.mayBeFolder(name) && d.tree.IsDir(value) {
 			value += "/"
 		}
 		if !strings.HasPrefix(name, value) {
@@ -242,7 +229,7 @@ func (d *database) foldersFor(files []string) []string {
 			if f.pattern == nil {
 				continue
 			}
-			if slices.ContainsFunc(files, f.pattern.mayBeFolder) && d.isFolder(f.value) {
+			if slices.ContainsFunc(files, f.pattern.mayBeFolder) && d.tree.IsDir(f.value) {
 				all = append(all, f.value)
 			}
 		}

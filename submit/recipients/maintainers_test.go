@@ -2,6 +2,7 @@ package recipients
 
 import (
 	"fmt"
+	"net/mail"
 	"os"
 	"regexp"
 	"slices"
@@ -9,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"patchgen/submit/address"
 )
 
 // roles writes entries one a line.
@@ -366,7 +369,7 @@ func FuzzDatabase(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			if strings.ContainsFunc(r.Name+r.Address+r.Why, isControl) || !addressForm.MatchString(r.Address) {
+			if _, err := address.Check(mail.Address{Name: r.Name, Address: r.Address}); err != nil || !address.Printable(r.Why) {
 				t.Errorf("%+v", r)
 			}
 			// What the script would print is read as the same.

@@ -24,6 +24,7 @@ import (
 	"strings"
 
 	"patchgen/ktree"
+	"patchgen/submit/address"
 	"patchgen/submit/patchmail"
 )
 
@@ -31,6 +32,15 @@ import (
 type Options struct {
 	To, Cc   []string // "Name <address>" or "address"; each of them gets all mails
 	NoScript bool     // read MAINTAINERS without running anything of the tree
+
+	// Sender is the address of whoever sends, whom "self" in Suppress is about.
+	Sender string
+	// Suppress are categories of recipients who are not looked for, in the words of
+	// git-send-email(1), --suppress-cc: author, self, sob, misc-by and bodycc, and cccmd
+	// for those whom MAINTAINERS names for Cc, as get_maintainer.pl is what a --cc-cmd
+	// runs. As there, the sender is left to self where a trailer names him, and all but
+	// self is about Cc alone. Whom To and Cc name gets the mails in any case.
+	Suppress []string
 }
 
 // A Result is who gets which mail.
@@ -38,6 +48,10 @@ type Result struct {
 	Source string   `json:"source"` // for people: what read MAINTAINERS, and why not the script
 	Notes  []string `json:"notes,omitempty"`
 	Lists  []List   `json:"lists"` // in the order of the series' mails, the cover letter first
+
+	// LeftOut are those who do not get all mails that they would get without
+	// Options.Suppress, and why they would.
+	LeftOut []Recipient `json:"left_out,omitempty"`
 }
 
 // A List is who gets one mail. Each address is in it once, whatever its case.
@@ -98,22 +112,23 @@ func For(ctx context.Context, tree *ktree.Tree, s *patchmail.Series, o Options) 
 	for i, m := range s.Patches {
 		patches[i] = readPatch(m)
 	}
-	if err := r.maintainers(ctx, tree, patches, o.NoScript); err != nil {
+	if err := r.maintainers(ctx, tree, patches, o); err != nil {
 		return nil, err
 	}
 
-	cover, all := newGathering(), newGathering()
+	cover, all, left := newGathering(), newGathering(), newGathering()
 	if s.Cover != nil {
-		cover = named(s.Cover, true)
+		cover = o.named(s.Cover, true)
 		always.merge(cover)
 		always.notes = nil
 	}
 	for i, m := range s.Patches {
 		g := patches[i].found
-		g.merge(author(m))
-		g.merge(named(m, false))
+		g.merge(o.author(m))
+		g.merge(o.named(m, false))
 		g.merge(always)
 		g.address()
+		left.missing(g)
 		r.Lists = append(r.Lists, g.list(m.Name))
 		for _, rcpt := range g.order {
 			copied := *rcpt
@@ -122,17 +137,21 @@ func For(ctx context.Context, tree *ktree.Tree, s *patchmail.Series, o Options) 
 		}
 	}
 	if s.Cover != nil {
-		all.merge(author(s.Cover))
+		all.merge(o.author(s.Cover))
 		all.merge(cover)
 		all.merge(always)
 		all.address()
+		left.missing(all)
 		r.Lists = slices.Insert(r.Lists, 0, all.list(s.Cover.Name))
+	}
+	for _, rcpt := range left.order {
+		r.LeftOut = append(r.LeftOut, *rcpt)
 	}
 	return r, nil
 }
 
 // maintainers fills in whom MAINTAINERS names for each patch.
-func (r *Result) maintainers(ctx context.Context, tree *ktree.Tree, patches []patch, noScript bool) error {
+func (r *Result) maintainers(ctx context.Context, tree *ktree.Tree, patches []patch, o Options) error {
 	text, err := tree.ReadFile("MAINTAINERS")
 	if errors.Is(err, fs.ErrNotExist) {
 		r.Source = "nothing, as the tree has no MAINTAINERS"
@@ -146,7 +165,7 @@ func (r *Result) maintainers(ctx context.Context, tree *ktree.Tree, patches []pa
 	entries := make([][]entry, len(patches))
 
 	why := "it was asked for"
-	if !noScript {
+	if !o.NoScript {
 		why, err = runScript(ctx, d, patches, entries)
 		if err != nil {
 			return err
@@ -171,7 +190,11 @@ func (r *Result) maintainers(ctx context.Context, tree *ktree.Tree, patches []pa
 				g.notes = append(g.notes, fmt.Sprintf("MAINTAINERS, %.120s: %v", clean(e.role), err))
 				continue
 			}
-			g.add(rcpt, rcpt.Role == "maintainer")
+			if rcpt.Role == "maintainer" {
+				o.add(g, "to", rcpt, true)
+			} else {
+				o.add(g, "cccmd", rcpt, false)
+			}
 		}
 	}
 	return nil
@@ -185,7 +208,7 @@ func configured(o Options) (*gathering, error) {
 		texts []string
 	}{{"to", o.To}, {"cc", o.Cc}} {
 		for _, text := range list.texts {
-			a, err := parseAddress(text)
+			a, err := address.Parse(text)
 			if err != nil {
 				return nil, fmt.Errorf("configuration, %s: %w", list.name, err)
 			}
@@ -200,17 +223,38 @@ var (
 	toCcLine = regexp.MustCompile(`(?im)^(to|cc):[ \t]*(\S.*)$`)
 )
 
+// add adds a recipient, unless his category is suppressed. "to" is the category
+// of those whom only self leaves out.
+func (o Options) add(g *gathering, category string, r Recipient, to bool) {
+	if strings.EqualFold(r.Address, o.Sender) && (category == "sob" || category == "misc-by" || category == "bodycc") {
+		category = "self"
+	}
+	if slices.Contains(o.Suppress, category) || strings.EqualFold(r.Address, o.Sender) && slices.Contains(o.Suppress, "self") {
+		g.left = append(g.left, r)
+		return
+	}
+	g.add(r, to)
+}
+
 // named returns whom the text of a mail names.
-func named(m *patchmail.Mail, cover bool) *gathering {
+func (o Options) named(m *patchmail.Mail, cover bool) *gathering {
 	g := newGathering()
 	add := func(key, value string) {
 		list, err := mailboxes(value)
 		if err != nil {
 			g.notes = append(g.notes, fmt.Sprintf("%s: %v", key, err))
 		}
+		category := "misc-by"
+		switch strings.ToLower(key) {
+		case "to":
+			category = "to"
+		case "cc":
+			category = "bodycc"
+		case "signed-off-by":
+			category = "sob"
+		}
 		for _, a := range list {
-			to := cover && strings.EqualFold(key, "to")
-			g.add(Recipient{Name: a.Name, Address: a.Address, Role: "trailer", Why: key}, to)
+			o.add(g, category, Recipient{Name: a.Name, Address: a.Address, Role: "trailer", Why: key}, category == "to")
 		}
 	}
 	lines, text := ccLine, m.Below
@@ -230,12 +274,12 @@ func named(m *patchmail.Mail, cover bool) *gathering {
 }
 
 // author returns whom a mail is from.
-func author(m *patchmail.Mail) *gathering {
+func (o Options) author(m *patchmail.Mail) *gathering {
 	g := newGathering()
-	if a, err := checkAddress(m.Author); err != nil {
+	if a, err := address.Check(m.Author); err != nil {
 		g.notes = append(g.notes, fmt.Sprintf("From: %v", err))
 	} else {
-		g.add(Recipient{Name: a.Name, Address: a.Address, Role: "author", Why: "From"}, false)
+		o.add(g, "author", Recipient{Name: a.Name, Address: a.Address, Role: "author", Why: "From"}, false)
 	}
 	return g
 }
@@ -246,6 +290,7 @@ type gathering struct {
 	to    map[*Recipient]bool
 	by    map[string]*Recipient // address in lower case
 	notes []string
+	left  []Recipient // who would be one but for Options.Suppress; he may be one all the same
 }
 
 func newGathering() *gathering {
@@ -289,6 +334,16 @@ func (g *gathering) merge(other *gathering) {
 			g.notes = append(g.notes, n)
 		}
 	}
+	g.left = append(g.left, other.left...)
+}
+
+// missing adds those who were left out of another.
+func (g *gathering) missing(other *gathering) {
+	for _, r := range other.left {
+		if other.by[strings.ToLower(r.Address)] == nil {
+			g.add(r, false)
+		}
+	}
 }
 
 // address puts somebody into To if nobody is: a list, or else anyone but the
@@ -326,7 +381,7 @@ func (g *gathering) list(name string) List {
 
 // recipient is what an entry of get_maintainer.pl says.
 func (d *database) recipient(e entry) (Recipient, error) {
-	a, err := checkAddress(mail.Address{Name: unescape(e.name), Address: e.address})
+	a, err := address.Check(mail.Address{Name: unescape(e.name), Address: e.address})
 	r := Recipient{Name: a.Name, Address: a.Address}
 	if err != nil {
 		return r, err

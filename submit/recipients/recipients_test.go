@@ -15,6 +15,7 @@ import (
 
 	"patchgen/ktree"
 	"patchgen/series"
+	"patchgen/submit/address"
 	"patchgen/submit/patchmail"
 )
 
@@ -196,6 +197,63 @@ Low <low@example.org>, trailer, Cc
 	}
 	if r.Source != "patchgen's own reader of MAINTAINERS, because it was asked for" || len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "lookahead") {
 		t.Errorf("%s, notes %q", r.Source, r.Notes)
+	}
+}
+
+// TestSuppress leaves out one category after the other. Whoever is there for another
+// reason stays, and the sender is left to self where he is named.
+func TestSuppress(t *testing.T) {
+	mails := []series.Mail{
+		letter("0000-cover-letter.patch", "0/2", "About toys.\n\nTo: Top <top@example.org>\nCc: Low <low@example.org>", ""),
+		letter("0001-a.patch", "1/2", "Text.\n\nReported-by: Finder <finder@example.org>\nCc: Copy <copy@example.org>\nTested-by: Careful Reader <reader@example.org>\n"+
+			"Reviewed-by: Me <ME@example.org>\nSigned-off-by: A U Thor <author@example.org>\nSigned-off-by: Me <me@example.org>\nCc: Me <me@example.org>", change("kernel/init.c", "int second;")),
+		letter("0002-b.patch", "2/2", "Text.\n\nCc: First <first@example.org>", change("lib/new.c", "int second;")),
+	}
+	tree := stand(t, nil)
+	for _, test := range []struct {
+		sender   string
+		suppress []string
+		first    string // of the first patch
+		left     string
+	}{
+		{"me", nil, "first juergen always top; reader core everybody author finder copy ME low", ""},
+		{"me", []string{"author"}, "first juergen always top; reader core everybody finder copy ME author low", "author"}, // as he signed it off
+		{"me", []string{"author", "sob"}, "first juergen always top; reader core everybody finder copy ME low", "author"},
+		{"author", []string{"author", "sob"}, "first juergen always top; reader core everybody finder copy ME author low", "author"}, // not signed by him is the second
+		{"me", []string{"sob"}, "first juergen always top; reader core everybody author finder copy ME low", ""},
+		{"me", []string{"misc-by"}, "first juergen always top; reader core everybody author copy ME low", "finder"},
+		{"me", []string{"bodycc"}, "first juergen always top; reader core everybody author finder ME", "copy low first"},
+		{"me", []string{"sob", "bodycc", "misc-by"}, "first juergen always top; reader core everybody author ME", "finder copy low first"},
+		{"me", []string{"self"}, "first juergen always top; reader core everybody author finder copy low", "ME"},
+		{"author", []string{"self"}, "first juergen always top; reader core everybody finder copy ME low", "author"},
+		{"always", []string{"self"}, "first juergen always top; reader core everybody author finder copy ME low", ""},
+		{"first", []string{"self"}, "juergen always top; reader core everybody author finder copy ME low", "first"},
+		{"me", []string{"cccmd"}, "first juergen always top; author finder copy reader ME low", "core everybody"},
+		{"me", []string{"cccmd", "cc", "author", "self", "sob", "bodycc", "misc-by"}, "first juergen always top; ", "reader core everybody author finder copy ME low first"},
+	} {
+		t.Run(test.sender+" "+strings.Join(test.suppress, " "), func(t *testing.T) {
+			o := Options{To: []string{"always@example.org"}, Sender: test.sender + "@example.org", Suppress: test.suppress}
+			r := find(t, tree, o, mails...)
+			names := func(list []Recipient) string {
+				var all []string
+				for _, rcpt := range list {
+					name, _, _ := strings.Cut(rcpt.Address, "@")
+					all = append(all, name)
+				}
+				return strings.Join(all, " ")
+			}
+			if got := names(r.Lists[1].To) + "; " + names(r.Lists[1].Cc); got != test.first {
+				t.Errorf("patch 1 goes to\n%s, want\n%s", got, test.first)
+			}
+			if got := names(r.LeftOut); got != test.left {
+				t.Errorf("left out are %q, want %q", got, test.left)
+			}
+			for _, l := range r.Lists {
+				if l.Notes != nil {
+					t.Errorf("%s: notes %q", l.Mail, l.Notes)
+				}
+			}
+		})
 	}
 }
 
@@ -510,11 +568,8 @@ func FuzzMailboxes(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		list, _ := mailboxes(text)
-		if a, err := parseAddress(text); err == nil {
-			list = append(list, a)
-		}
 		for _, a := range list {
-			if strings.ContainsFunc(a.Name+a.Address, isControl) || strings.ContainsAny(a.Address, " ,;:<>()\"\\") || strings.Count(a.Address, "@") != 1 {
+			if strings.ContainsFunc(a.Name+a.Address, address.IsControl) || strings.ContainsAny(a.Address, " ,;:<>()\"\\") || strings.Count(a.Address, "@") != 1 {
 				t.Errorf("%q: %q", text, a)
 			}
 			// What a header would have is read as the same by another; Address.String

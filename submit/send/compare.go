@@ -13,6 +13,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"patchgen/submit/address"
 )
 
 // maxMailbox is the most that Compare reads, in bytes.
@@ -106,7 +108,7 @@ func (m Message) compare(got []byte, mbox bool) ([]Difference, error) {
 		all = append(all, Difference{m.Name, m.ID, part, line, want, got, encoding})
 	}
 	for _, f := range wantHeader {
-		want, got := squeeze(f.value()), gotHeader.get(f.name)
+		want, got := address.Squeeze(f.value()), gotHeader.get(f.name)
 		switch {
 		case want == got || f.is("Content-Transfer-Encoding"):
 		case f.is("To") || f.is("Cc"):
@@ -172,8 +174,8 @@ func firstDifference(want, got []byte, mbox bool) (n int, a, b string) {
 var fromLine = regexp.MustCompile(`^>*From `)
 
 func sameAddresses(want, got string) bool {
-	a, errA := parseAddresses(want)
-	b, errB := parseAddresses(got)
+	a, errA := address.ParseList(want)
+	b, errB := address.ParseList(got)
 	return errA == nil && errB == nil && slices.EqualFunc(a, b, func(a, b mail.Address) bool {
 		return a.Name == b.Name && strings.EqualFold(a.Address, b.Address)
 	})
@@ -232,7 +234,7 @@ func looseHeader(data []byte) header {
 		line = strings.TrimRight(line, "\r\n")
 		if line != "" && (line[0] == ' ' || line[0] == '\t') {
 			if v := h[name]; v != nil {
-				v[len(v)-1] = squeeze(v[len(v)-1] + " " + line)
+				v[len(v)-1] = address.Squeeze(v[len(v)-1] + " " + line)
 			}
 			continue
 		}
@@ -242,7 +244,7 @@ func looseHeader(data []byte) header {
 			continue
 		}
 		name = strings.ToLower(m[1])
-		h[name] = append(h[name], squeeze(line[len(m[0]):]))
+		h[name] = append(h[name], address.Squeeze(line[len(m[0]):]))
 	}
 	return h
 }

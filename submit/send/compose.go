@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"patchgen/series"
+	"patchgen/submit/address"
 )
 
 // A Draft is a mail as git format-patch wrote it, and whom it goes to.
@@ -36,6 +37,9 @@ type ComposeOptions struct {
 	Time     time.Time    // of the first mail's Date, in the zone that it tells; the others follow by a second each. Zero is now
 	Mailer   string       // for X-Mailer, such as "patchgen 1.0"; "" leaves it out
 	Random   io.Reader    // for Message-IDs; nil is crypto/rand
+
+	SuppressCc       []string // as in Config: with cc, those in a Draft's header Cc get no mail for that; with self, the sender
+	CcCover, ToCover bool     // as in Config
 }
 
 // A Message is a final mail.
@@ -47,6 +51,8 @@ type Message struct {
 	To, Cc     []mail.Address
 	Recipients []string // addresses that get it: To, Cc and Bcc, each once
 	Data       []byte   // from the first header on; lines end in LF, the last one too
+
+	LeftOut []mail.Address // in the Draft's header Cc, and no recipients by SuppressCc; only Compose tells them
 
 	source [sha256.Size]byte // of all that it was made of, but for the time, chance, and the mailer's name
 }
@@ -82,14 +88,15 @@ func Compose(drafts []Draft, o ComposeOptions) ([]Message, error) {
 	if o.From.Address == "" {
 		return nil, errors.New("it is not known who sends: set sendemail.from, or user.name and user.email")
 	}
-	o.From.Name = squeeze(o.From.Name)
-	if err := checkAddress(o.From); err != nil {
+	from, err := address.Check(o.From)
+	if err != nil {
 		return nil, fmt.Errorf("the sender: %w", err)
 	}
+	o.From = from
 	if o.Version < 0 || o.Version > 9999 {
 		return nil, fmt.Errorf("the series cannot have version %d", o.Version)
 	}
-	if !printable(o.Mailer) || !isASCII(o.Mailer) || len(o.Mailer) > maxName {
+	if !address.Printable(o.Mailer) || !isASCII(o.Mailer) || len(o.Mailer) > maxWord {
 		return nil, fmt.Errorf("the mailer's name %q cannot stand in a header", clip(o.Mailer))
 	}
 	if o.Time.IsZero() {
@@ -98,11 +105,17 @@ func Compose(drafts []Draft, o ComposeOptions) ([]Message, error) {
 	var parts []*input
 	names := make(map[string]bool)
 	for _, d := range drafts {
-		if d.Name != filepath.Base(d.Name) || !filepath.IsLocal(d.Name) || d.Name == "." || !printable(d.Name) || len(d.Name) > 200 || names[d.Name] {
+		if d.Name != filepath.Base(d.Name) || !filepath.IsLocal(d.Name) || d.Name == "." || !address.Printable(d.Name) || len(d.Name) > 200 || names[d.Name] {
 			return nil, fmt.Errorf("%q is no name for a file, or it is one of two", clip(d.Name))
 		}
 		names[d.Name] = true
-		p, err := readDraft(d)
+		if len(parts) > 0 && o.ToCover {
+			d.To = slices.Concat(d.To, parts[0].headerTo)
+		}
+		if len(parts) > 0 && o.CcCover {
+			d.Cc = slices.Concat(d.Cc, parts[0].headerCc)
+		}
+		p, err := readDraft(d, o)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", d.Name, err)
 		}
@@ -186,6 +199,9 @@ type input struct {
 	references []string
 	to, cc     []mail.Address
 	bcc        []mail.Address
+	headerTo   []mail.Address // those of to and cc that the file names
+	headerCc   []mail.Address
+	left       []mail.Address
 	other      []field
 	body       []byte
 	source     [sha256.Size]byte
@@ -194,7 +210,7 @@ type input struct {
 // The fields of which a header has at most one.
 var once = []string{"From", "Subject", "Date", "Message-ID", "In-Reply-To", "References", "MIME-Version", "Content-Type", "Content-Transfer-Encoding"}
 
-func readDraft(d Draft) (*input, error) {
+func readDraft(d Draft, o ComposeOptions) (*input, error) {
 	data := d.Data
 	if len(data) > maxMail {
 		return nil, fmt.Errorf("it has more than %d MiB", maxMail>>20)
@@ -220,7 +236,7 @@ func readDraft(d Draft) (*input, error) {
 	if _, ok := have["From"]; !ok {
 		return nil, errors.New("it has no header From: write it with git format-patch")
 	}
-	if p.author, err = parseAddress(have["From"].value()); err != nil {
+	if p.author, err = address.Parse(have["From"].value()); err != nil {
 		return nil, fmt.Errorf("the header From: %w", err)
 	}
 	if err := p.readSubject(have["Subject"]); err != nil {
@@ -241,15 +257,28 @@ func readDraft(d Draft) (*input, error) {
 			if f.value() == "" {
 				continue
 			}
-			more, err := parseAddresses(f.value())
+			more, err := address.ParseList(f.value())
 			if err != nil {
 				return nil, fmt.Errorf("the header %s: %w", list.name, err)
 			}
 			*list.to = append(*list.to, more...)
 		}
+		switch list.name {
+		case "To":
+			p.headerTo = slices.Clone(p.to)
+		case "Cc":
+			p.cc = slices.DeleteFunc(p.cc, func(a mail.Address) bool {
+				left := o.suppresses(a)
+				if left {
+					p.left = append(p.left, a)
+				}
+				return left
+			})
+			p.headerCc = slices.Clone(p.cc)
+		}
 		for _, a := range list.more {
-			a.Name = squeeze(a.Name)
-			if err := checkAddress(a); err != nil {
+			a, err := address.Check(a)
+			if err != nil {
 				return nil, fmt.Errorf("%s: %w", list.name, err)
 			}
 			*list.to = append(*list.to, a)
@@ -272,6 +301,14 @@ func readDraft(d Draft) (*input, error) {
 	fmt.Fprintf(h, "%d %s%q %q %q", len(data), data, p.to, p.cc, p.bcc)
 	h.Sum(p.source[:0])
 	return p, nil
+}
+
+// suppresses reports whether somebody gets no copy for standing in a header Cc.
+func (o ComposeOptions) suppresses(a mail.Address) bool {
+	if strings.EqualFold(a.Address, o.From.Address) {
+		return slices.Contains(o.SuppressCc, "self")
+	}
+	return slices.Contains(o.SuppressCc, "cc")
 }
 
 // readSubject takes over the field as it is folded and encoded, if it is encoded.
@@ -299,7 +336,7 @@ func (p *input) readSubject(f field) error {
 func (p *input) readThread(have map[string]field) error {
 	if f, ok := have["Message-ID"]; ok {
 		p.id = f.value()
-		if !messageID.MatchString(p.id) || len(p.id) > maxAddress {
+		if !messageID.MatchString(p.id) || len(p.id) > maxWord {
 			return fmt.Errorf("the Message-ID %q is not of the form <NAME@DOMAIN>", clip(p.id))
 		}
 	}
@@ -382,6 +419,11 @@ func (p *input) finish(o ComposeOptions, when time.Time) (Message, error) {
 	for _, list := range [][]mail.Address{p.to, p.cc, p.bcc} {
 		for _, a := range list {
 			m.Recipients = append(m.Recipients, a.Address)
+		}
+	}
+	for _, a := range p.left {
+		if !slices.ContainsFunc(m.Recipients, func(r string) bool { return strings.EqualFold(r, a.Address) }) {
+			m.LeftOut = append(m.LeftOut, a)
 		}
 	}
 	body := p.body
@@ -520,15 +562,15 @@ func readMessage(name string, data []byte) (Message, error) {
 	for _, f := range fields {
 		switch {
 		case f.is("From"):
-			m.From, err = parseAddress(f.value())
+			m.From, err = address.Parse(f.value())
 		case f.is("Subject"):
 			m.Subject, err = decode(f.value())
 		case f.is("Message-ID"):
 			m.ID = f.value()
 		case f.is("To"):
-			m.To, err = parseAddresses(f.value())
+			m.To, err = address.ParseList(f.value())
 		case f.is("Cc"):
-			m.Cc, err = parseAddresses(f.value())
+			m.Cc, err = address.ParseList(f.value())
 		}
 		if err != nil {
 			return m, err

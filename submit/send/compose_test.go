@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"patchgen/series"
+	"patchgen/submit/address"
 )
 
 var (
@@ -126,7 +127,7 @@ func TestSeries(t *testing.T) {
 		in := drafts(t, version)
 		o := options()
 		o.Version = 3
-		o.From, _ = parseAddress("A U Thor <author@example.org>")
+		o.From, _ = address.Parse("A U Thor <author@example.org>")
 		all := compose(t, o, in...)
 		for i, m := range all {
 			h, body := judge(t, m)
@@ -201,7 +202,7 @@ func TestAuthor(t *testing.T) {
 			if diff := cmp.Diff(test.want+body, string(got)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			author, _ := parseAddress(test.from)
+			author, _ := address.Parse(test.from)
 			if strings.Contains(body, "else@") {
 				author = netmail.Address{Name: "Else", Address: "else@example.org"}
 			}
@@ -319,6 +320,46 @@ func TestHeadersOfTheFile(t *testing.T) {
 	}
 }
 
+// Whom git's settings leave out is left out of the header's Cc alone; whom the first
+// mail names gets the others by ccCover and toCover alone, and if he is not left out.
+func TestCopies(t *testing.T) {
+	first := draft("0000-x.patch", "To: first@example.org\nCc: Sender@example.org, copy@example.org\n"+plainHeader, plainBody)
+	second := draft("0001-y.patch", "Cc: second@example.org\n"+plainHeader, plainBody)
+	for name, test := range map[string]struct {
+		suppress     []string
+		cc, to       bool
+		first, after []string
+	}{
+		"nothing":     {nil, false, false, []string{"first", "linux-kernel", "Sender", "copy", "jg"}, []string{"linux-kernel", "second", "jg"}},
+		"other words": {[]string{"author", "sob", "bodycc", "misc-by", "cccmd"}, false, false, []string{"first", "linux-kernel", "Sender", "copy", "jg"}, []string{"linux-kernel", "second", "jg"}},
+		"cc":          {[]string{"cc"}, false, false, []string{"first", "linux-kernel", "Sender", "jg"}, []string{"linux-kernel", "jg"}},
+		"self":        {[]string{"self"}, false, false, []string{"first", "linux-kernel", "copy", "jg"}, []string{"linux-kernel", "second", "jg"}},
+		"ccCover":     {nil, true, false, []string{"first", "linux-kernel", "Sender", "copy", "jg"}, []string{"linux-kernel", "second", "jg", "Sender", "copy"}},
+		"toCover":     {nil, false, true, []string{"first", "linux-kernel", "Sender", "copy", "jg"}, []string{"linux-kernel", "first", "second", "jg"}},
+		"all":         {[]string{"cc", "self"}, true, true, []string{"first", "linux-kernel", "jg"}, []string{"linux-kernel", "first", "jg"}},
+	} {
+		o := options()
+		o.SuppressCc, o.CcCover, o.ToCover = test.suppress, test.cc, test.to
+		for i, m := range compose(t, o, first, second) {
+			want := [][]string{test.first, test.after}[i]
+			got := strings.ReplaceAll(strings.Join(m.Recipients, " "), "@example.org", "")
+			var left []netmail.Address
+			if i == 0 && slices.Contains(test.suppress, "self") {
+				left = append(left, netmail.Address{Address: "Sender@example.org"})
+			}
+			if slices.Contains(test.suppress, "cc") {
+				left = append(left, netmail.Address{Address: []string{"copy@example.org", "second@example.org"}[i]})
+			}
+			if !slices.Equal(m.LeftOut, left) {
+				t.Errorf("%s: %s leaves out %v, want %v", name, m.Name, m.LeftOut, left)
+			}
+			if got != strings.Join(want, " ") {
+				t.Errorf("%s: %s goes to %s, want %s", name, m.Name, got, want)
+			}
+		}
+	}
+}
+
 // With nobody in To, those in Cc are there.
 func TestCcAlone(t *testing.T) {
 	d := draft("x.patch", plainHeader, plainBody)
@@ -417,7 +458,7 @@ func TestEncode(t *testing.T) {
 		if got != want {
 			t.Errorf("%q: %q, want %q", name, got, want)
 		}
-		if back, err := parseAddress(strings.ReplaceAll(got, "\n", "")); err != nil || back != a {
+		if back, err := address.Parse(strings.ReplaceAll(got, "\n", "")); err != nil || back != a {
 			t.Errorf("%q comes back as %v, %v", name, back, err)
 		}
 	}

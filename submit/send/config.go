@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"patchgen/series"
+	"patchgen/submit/address"
 )
 
 // A Config is what git knows of sending.
@@ -23,7 +24,10 @@ type Config struct {
 	From           mail.Address // sendemail.from, else user.name and user.email; zero if git has neither
 	To, Cc, Bcc    []mail.Address
 	EnvelopeSender string   // the address in sendemail.envelopeSender, "" is that of whoever sends
-	SuppressCc     []string // who of those that patches name is not to get them: self, author, sob and so on (git-send-email(1), --suppress-cc)
+	SuppressCc     []string // categories of those who get no copy, in the words of git-send-email(1), --suppress-cc; all and body are written out
+	CopySelf       bool     // sendemail.suppressFrom is set, and false: whoever sends gets copies like others
+	CcCover        bool     // sendemail.ccCover: whom the first mail's header names in Cc gets all mails
+	ToCover        bool     // sendemail.toCover: the same for To
 	XMailer        bool     // sendemail.xmailer, true if it is not set: mails tell what sent them
 	Server         Server
 	Notes          []string // what is set and not heeded, one sentence each
@@ -190,7 +194,7 @@ func (r *reader) text(name string) string {
 		r.fail("%s has no value", key)
 		return ""
 	}
-	if !printable(*last) {
+	if !address.Printable(*last) {
 		r.fail("%s has a line end or another control character in it", key) // the value may be a password
 		return ""
 	}
@@ -239,7 +243,7 @@ func (r *reader) addresses(name string) []mail.Address {
 		if text == nil || strings.TrimSpace(*text) == "" {
 			continue // for git, an empty one is none
 		}
-		list, err := parseAddresses(*text)
+		list, err := address.ParseList(*text)
 		if err != nil {
 			r.fail("%s: %w (patchgen does not look into sendemail.aliasesFile)", key, err)
 			return nil
@@ -257,10 +261,11 @@ func (s settings) config(identity string) (*Config, error) {
 	if r.identity = identity; identity != "" && !s.knows(identity) {
 		return nil, fmt.Errorf("there is no setting sendemail.%s.*, which is the identity to send with", clip(identity))
 	}
-	c := &Config{To: r.addresses("to"), Cc: r.addresses("cc"), Bcc: r.addresses("bcc"), XMailer: r.truth("xmailer", true)}
+	c := &Config{To: r.addresses("to"), Cc: r.addresses("cc"), Bcc: r.addresses("bcc"), XMailer: r.truth("xmailer", true),
+		CcCover: r.truth("ccCover", false), ToCover: r.truth("toCover", false)}
 	r.who(c)
 	if sender := r.text("envelopeSender"); sender != "" && sender != "auto" {
-		a, err := parseAddress(sender)
+		a, err := address.Parse(sender)
 		if err != nil {
 			r.fail("sendemail.envelopeSender: %w", err)
 		}
@@ -284,7 +289,7 @@ func (s settings) knows(identity string) bool {
 
 func (r *reader) who(c *Config) {
 	if from := r.text("from"); from != "" {
-		a, err := parseAddress(from)
+		a, err := address.Parse(from)
 		if err != nil {
 			r.fail("sendemail.from: %w", err)
 		}
@@ -297,36 +302,51 @@ func (r *reader) who(c *Config) {
 		}
 		return ""
 	}
-	a := mail.Address{Name: squeeze(last("user.name")), Address: last("user.email")}
+	a := mail.Address{Name: last("user.name"), Address: last("user.email")}
 	if a.Address == "" {
 		return
 	}
-	if err := checkAddress(a); err != nil {
+	a, err := address.Check(a)
+	if err != nil {
 		r.fail("user.name and user.email: %w", err)
 	}
 	c.From = a
 }
 
-var suppressions = []string{"all", "cccmd", "cc", "author", "self", "sob", "body", "bodycc", "misc-by"}
+var suppressions = []string{"cccmd", "cc", "author", "self", "sob", "bodycc", "misc-by"}
 
+// suppressions reads who gets no copy (git-send-email.perl: %suppress_cc). Of all
+// and body, body is written out after the old settings, so signedOffByCc brings
+// back sob for neither.
 func (r *reader) suppressions(c *Config) {
 	set := make(map[string]bool)
 	key, v := r.all("suppressCc")
 	for _, s := range v {
-		if s == nil || !slices.Contains(suppressions, *s) {
-			r.fail("%s: want one of %s", key, strings.Join(suppressions, ", "))
+		switch {
+		case s != nil && *s == "all":
+			for _, s := range suppressions {
+				set[s] = true
+			}
+			set["body"] = true
+		case s != nil && (*s == "body" || slices.Contains(suppressions, *s)):
+			set[*s] = true
+		default:
+			r.fail("%s: want one of all, body, %s", key, strings.Join(suppressions, ", "))
 			return
 		}
-		set[*s] = true
 	}
 	// The old settings go before the new one.
 	if r.has("suppressFrom") {
 		set["self"] = r.truth("suppressFrom", false)
+		c.CopySelf = !set["self"]
 	}
 	for _, name := range []string{"signedOffCc", "signedOffByCc"} {
 		if r.has(name) {
 			set["sob"] = !r.truth(name, true)
 		}
+	}
+	if set["body"] {
+		set["sob"], set["bodycc"], set["misc-by"] = true, true, true
 	}
 	for _, s := range suppressions {
 		if set[s] {
@@ -463,7 +483,7 @@ func isLocal(host string) bool {
 // nothing for others and for those that are.
 var known = map[string]string{
 	"from": "", "to": "", "cc": "", "bcc": "", "envelopesender": "", "identity": "", "xmailer": "",
-	"suppresscc": "", "suppressfrom": "", "signedoffcc": "", "signedoffbycc": "",
+	"suppresscc": "", "suppressfrom": "", "signedoffcc": "", "signedoffbycc": "", "cccover": "", "tocover": "",
 	"smtpserver": "", "smtpserverport": "", "smtpserveroption": "", "smtpencryption": "", "smtpsslcertpath": "", "smtpdomain": "",
 	"smtpuser": "", "smtppass": "", "smtpauth": "", "smtpbatchsize": "", "smtprelogindelay": "", "sendmailcmd": "",
 
@@ -474,7 +494,6 @@ var known = map[string]string{
 
 	"aliasesfile":       "give addresses in full",
 	"cccmd":             "recipients are those that get_maintainer.pl and the configuration name",
-	"cccover":           "each mail has its own recipients",
 	"headercmd":         "headers are those of the patches",
 	"imapsentfolder":    "no copy is put into a folder of an IMAP server",
 	"mailmap":           "addresses are taken as they are",
@@ -482,7 +501,6 @@ var known = map[string]string{
 	"smtpssl":           "set sendemail.smtpEncryption instead",
 	"smtpsslclientcert": "the client has no certificate",
 	"tocmd":             "recipients are those that get_maintainer.pl and the configuration name",
-	"tocover":           "each mail has its own recipients",
 	"useimaponly":       "mails are sent by SMTP",
 }
 

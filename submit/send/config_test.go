@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"patchgen/submit/address"
 )
 
 // git sets a configuration by GIT_CONFIG_*, and has no other.
@@ -56,7 +58,16 @@ func TestReadConfig(t *testing.T) {
 			c.To, c.Bcc = []mail.Address{list, other, {Address: "a@b.c"}}, []mail.Address{{Address: "sender@example.org"}}
 		}},
 		"suppressed": {append([]string{"sendemail.suppressCc", "author", "sendemail.suppressCc", "self", "sendemail.suppressFrom", "false", "sendemail.signedOffByCc", "no"}, host...), "", func(c *Config) {
-			c.SuppressCc = []string{"author", "sob"}
+			c.SuppressCc, c.CopySelf = []string{"author", "sob"}, true
+		}},
+		"suppressed body": {append([]string{"sendemail.suppressCc", "body", "sendemail.signedOffByCc", "yes", "sendemail.suppressFrom", "true"}, host...), "", func(c *Config) {
+			c.SuppressCc = []string{"self", "sob", "bodycc", "misc-by"}
+		}},
+		"suppressed all": {append([]string{"sendemail.suppressCc", "all"}, host...), "", func(c *Config) {
+			c.SuppressCc = []string{"cccmd", "cc", "author", "self", "sob", "bodycc", "misc-by"}
+		}},
+		"covers": {append([]string{"sendemail.ccCover", "true", "sendemail.toCover", "1"}, host...), "", func(c *Config) {
+			c.CcCover, c.ToCover = true, true
 		}},
 		"envelope": {append([]string{"sendemail.envelopeSender", "<bounce@example.org>", "sendemail.smtpDomain", "me.example.org", "sendemail.xmailer", "false"}, host...), "", func(c *Config) {
 			c.EnvelopeSender, c.Server.Domain, c.XMailer = "bounce@example.org", "me.example.org", false
@@ -219,11 +230,11 @@ func FuzzSettings(f *testing.F) {
 			t.Errorf("%+v", c.Server)
 		}
 		for _, a := range slices.Concat(c.To, c.Cc, c.Bcc) {
-			if err := checkAddress(a); err != nil {
+			if _, err := address.Check(a); err != nil {
 				t.Error(err)
 			}
 		}
-		if !printable(c.Server.User + c.Server.Domain + c.Server.Host + c.EnvelopeSender) {
+		if !address.Printable(c.Server.User + c.Server.Domain + c.Server.Host + c.EnvelopeSender) {
 			t.Errorf("%+v", c)
 		}
 	})

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"patchgen/submit/address"
 )
 
 // Limits of what is read and written as a mail.
@@ -19,6 +21,7 @@ const (
 	maxHeader = 256 << 10 // bytes of a header
 	maxMail   = 64 << 20  // bytes of a mail
 	maxMails  = 10_000    // of one sending
+	maxWord   = 254       // bytes of a Message-ID, and of the mailer's name
 )
 
 // A field is one field of a mail's header.
@@ -116,71 +119,9 @@ func single(fields []field, name string) (field, bool, error) {
 }
 
 var (
-	words   = &mime.WordDecoder{}
-	parser  = &mail.AddressParser{WordDecoder: words}
-	mailbox = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+/=?^_`{|}~][A-Za-z0-9!#$%&'*+/=?^_`{|}~-]*(\\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@[A-Za-z0-9-]+(\\.[A-Za-z0-9-]+)*$")
-	atoms   = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+( [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*$")
+	words = &mime.WordDecoder{}
+	atoms = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+( [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*$")
 )
-
-// Longer than names and addresses are (RFC 5321, section 4.5.3.1).
-const (
-	maxName    = 200
-	maxAddress = 254
-)
-
-// checkAddress refuses what cannot stand in a header or an envelope. The local
-// part does not begin with a dash, as sendmail would take it for a flag.
-func checkAddress(a mail.Address) error {
-	switch {
-	case strings.ContainsFunc(a.Address, func(r rune) bool { return r >= utf8.RuneSelf }):
-		return fmt.Errorf("the address %q is not plain ASCII, which few servers take (SMTPUTF8) and patchgen does not send to", clip(a.Address))
-	case !mailbox.MatchString(a.Address) || len(a.Address) > maxAddress:
-		return fmt.Errorf("the address %q is not of the form NAME@DOMAIN", clip(a.Address))
-	case len(a.Name) > maxName || !printable(a.Name):
-		return fmt.Errorf("the name %q of <%s> cannot stand in a mail header", clip(a.Name), a.Address)
-	}
-	return nil
-}
-
-// parseAddress parses one address and refuses what checkAddress does.
-func parseAddress(text string) (mail.Address, error) {
-	a, err := parser.Parse(text)
-	if err != nil {
-		return mail.Address{}, fmt.Errorf("%q is not of the form \"Name <address>\": %w", clip(text), err)
-	}
-	a.Name = squeeze(a.Name)
-	return *a, checkAddress(*a)
-}
-
-// parseAddresses is parseAddress of a list with commas.
-func parseAddresses(text string) ([]mail.Address, error) {
-	list, err := parser.ParseList(text)
-	if err != nil {
-		return nil, fmt.Errorf("%q is no list of the form \"Name <address>, ...\": %w", clip(text), err)
-	}
-	all := make([]mail.Address, len(list))
-	for i, a := range list {
-		a.Name = squeeze(a.Name)
-		if err := checkAddress(*a); err != nil {
-			return nil, err
-		}
-		all[i] = *a
-	}
-	return all, nil
-}
-
-// squeeze takes superfluous blanks from a text, and leaves what is no blank in
-// one line.
-func squeeze(s string) string {
-	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == '\t' }), " ")
-}
-
-// printable reports whether s is one line of UTF-8 without control characters.
-func printable(s string) bool {
-	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
-		return unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp)
-	})
-}
 
 func isASCII(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
@@ -245,8 +186,8 @@ func decode(value string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%q: %w", clip(value), err)
 	}
-	text = squeeze(text)
-	if !printable(text) {
+	text = address.Squeeze(text)
+	if !address.Printable(text) {
 		return "", fmt.Errorf("%q has a line end or another control character in it", clip(text))
 	}
 	return text, nil

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"patchgen/submit/address"
 )
 
 // A State is how far a mail has come.
@@ -85,7 +87,7 @@ func parseJournal(data []byte) (h heading, states []entry, size int, err error) 
 			}
 			files := make(map[string]bool)
 			for _, i := range h.Mails {
-				if name := i.file(); name != filepath.Base(name) || !filepath.IsLocal(name) || !printable(name) || files[name] {
+				if name := i.file(); name != filepath.Base(name) || !filepath.IsLocal(name) || !address.Printable(name) || files[name] {
 					return h, nil, 0, fmt.Errorf("line 1 has a mail named %q", clip(name))
 				}
 				files[i.file()] = true

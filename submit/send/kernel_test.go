@@ -17,7 +17,10 @@ import (
 	"github.com/bluekeyes/go-gitdiff/gitdiff"
 	"github.com/google/go-cmp/cmp"
 
+	"patchgen/ktree"
 	"patchgen/series"
+	"patchgen/submit/patchmail"
+	"patchgen/submit/recipients"
 )
 
 // tool fails the test if a program is not installed.
@@ -316,4 +319,151 @@ func TestGitSendEmail(t *testing.T) {
 		_, _, in := odd(t, true)
 		check(t, in)
 	})
+}
+
+// Whom git's settings leave out is whom git send-email leaves out by them.
+func TestGitSuppressCc(t *testing.T) {
+	tool(t, "git-email", "git", "send-email", "--dump-aliases")
+	dir := t.TempDir()
+	for name, text := range map[string]string{"Makefile": "VERSION = 6\nPATCHLEVEL = 12\n", "Kconfig": "", "kernel/f": ""} {
+		write(t, filepath.Join(dir, name), []byte(text))
+	}
+	tree, err := ktree.Open(t.Context(), dir, ktree.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	taken := t.TempDir()
+	program := write(t, filepath.Join(taken, "sendmail"), []byte("#!/bin/sh\ncat >/dev/null\necho \"$@\" >>"+taken+"/args\n"))
+	if err := os.Chmod(program, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	const diff = "---\n f | 1 +\n\ndiff --git a/f b/f\nnew file mode 100644\n--- /dev/null\n+++ b/f\n@@ -0,0 +1 @@\n+x\n-- \n2.39.5\n\n"
+	mails := []series.Mail{
+		{Name: "0001-a.patch", Data: []byte(mboxLine + "From: S E Nder <sender@example.org>\nSubject: [PATCH 1/2] a: b\nTo: top@example.org\nCc: header@example.org, S E Nder <sender@example.org>\n\nText.\n\n" +
+			"Acked-by: Ack <ack@example.org>\nSigned-off-by: S E Nder <sender@example.org>\n" + diff)},
+		{Name: "0002-b.patch", Data: []byte(mboxLine + "From: A U Thor <author@example.org>\nSubject: [PATCH 2/2] a: c\nCc: second@example.org\n\nText.\n\n" +
+			"Reported-by: Finder <finder@example.org>\nCc: Body <body@example.org>\nReviewed-by: S E Nder <sender@example.org>\nSigned-off-by: Helper <helper@example.org>\n" + diff)},
+	}
+	s, err := patchmail.Parse(mails)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := t.TempDir()
+	for _, m := range mails {
+		write(t, filepath.Join(files, m.Name), m.Data)
+	}
+	r := newRepo(t)
+	left := make(map[string]bool) // to see that the settings make a difference
+	for _, settings := range []string{
+		"suppressFrom=false", "suppressFrom=true", "suppressCc=self", "suppressCc=self suppressFrom=no",
+		"suppressFrom=false suppressCc=author", "suppressFrom=false suppressCc=cc", "suppressFrom=false suppressCc=sob", "suppressFrom=false suppressCc=misc-by",
+		"suppressFrom=false suppressCc=bodycc", "suppressFrom=false suppressCc=body", "suppressFrom=false suppressCc=cccmd", "suppressCc=all", "suppressCc=all suppressFrom=false",
+		"suppressFrom=false signedOffByCc=false", "suppressFrom=false suppressCc=sob signedOffByCc=true", "suppressFrom=false suppressCc=body signedOffByCc=true", "suppressCc=all signedOffByCc=true",
+		"suppressCc=self suppressCc=author suppressCc=sob", "suppressFrom=false suppressCc=body suppressCc=author ccCover=true", "suppressFrom=false toCover=true", "suppressCc=all ccCover=true toCover=true",
+	} {
+		t.Run(settings, func(t *testing.T) {
+			pairs := []string{"sendemail.smtpServer", program, "sendemail.confirm", "never", "sendemail.to", list.Address, "sendemail.cc", "always@example.org",
+				"user.name", me.Name, "user.email", me.Address}
+			for setting := range strings.FieldsSeq(settings) {
+				name, value, _ := strings.Cut(setting, "=")
+				pairs = append(pairs, "sendemail."+name, value)
+			}
+			gitConfig(t, pairs...)
+			os.Remove(filepath.Join(taken, "args"))
+			r.git(t, "send-email", "--quiet", filepath.Join(files, mails[0].Name), filepath.Join(files, mails[1].Name))
+			args, err := os.ReadFile(filepath.Join(taken, "args"))
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			c, err := ReadConfig(t.Context(), r.dir, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := recipients.Options{Sender: c.From.Address, Suppress: slices.Clone(c.SuppressCc)}
+			if !c.CopySelf {
+				o.Suppress = append(o.Suppress, "self")
+			}
+			found, err := recipients.For(t.Context(), tree, s, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var in []Draft
+			for i, m := range mails {
+				d := Draft{Mail: m, To: c.To, Cc: c.Cc}
+				for _, rcpt := range slices.Concat(found.Lists[i].To, found.Lists[i].Cc) {
+					d.Cc = append(d.Cc, netmail.Address{Address: rcpt.Address})
+				}
+				in = append(in, d)
+			}
+			got := ""
+			for _, m := range compose(t, ComposeOptions{From: c.From, SuppressCc: c.SuppressCc, CcCover: c.CcCover, ToCover: c.ToCover}, in...) {
+				slices.Sort(m.Recipients)
+				got += strings.Join(m.Recipients, " ") + "\n"
+			}
+			want := ""
+			for line := range strings.Lines(string(args)) {
+				all := strings.Fields(line)[1:] // after -i
+				slices.Sort(all)
+				want += strings.Join(all, " ") + "\n"
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("recipients (-git +patchgen):\n%s", diff)
+			}
+			left[want] = true
+		})
+	}
+	if len(left) < 13 {
+		t.Errorf("only %d different lists of recipients", len(left))
+	}
+}
+
+// The branch that patchgen emit --branch makes is one that b4 prep takes over and
+// mails: the same commits, behind the one in which b4 keeps its cover letter.
+func TestB4Prep(t *testing.T) {
+	tool(t, "b4", "b4", "--version")
+	patchgen := filepath.Join(t.TempDir(), "patchgen")
+	if out, err := exec.Command("go", "build", "-o", patchgen, "patchgen/cmd/patchgen").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	r := newRepo(t)
+	if err := os.CopyFS(r.dir, os.DirFS("../../series/testdata/linux")); err != nil {
+		t.Fatal(err)
+	}
+	r.git(t, "add", "-f", ".")
+	r.git(t, "commit", "-q", "-m", "base")
+	r.git(t, "branch", "upstream")
+	base := strings.TrimSpace(r.git(t, "rev-parse", "HEAD"))
+	r.run(t, patchgen, "emit", "--tree", ".", "--branch", "dirty", "--signoff")
+	r.git(t, "checkout", "-q", "dirty")
+	want, n := r.history(t, base), strings.TrimSpace(r.git(t, "rev-list", "--count", base+".."))
+	if n == "0" {
+		t.Fatal("the branch has no commits")
+	}
+
+	r.run(t, "b4", "-n", "prep", "-e", "upstream")
+	info := r.run(t, "b4", "prep", "--show-info")
+	if !strings.Contains(info, "base-commit: "+base+"\n") || fmt.Sprint(strings.Count(info, "\ncommit-")) != n {
+		t.Errorf("b4 does not know %s commits on %s:\n%s", n, base, info)
+	}
+	cover := strings.TrimSpace(r.git(t, "rev-parse", "HEAD~"+n))
+	if parent := strings.TrimSpace(r.git(t, "rev-parse", cover+"~")); parent != base {
+		t.Errorf("b4's cover letter stands on %s, not on %s", parent, base)
+	}
+	if diff := cmp.Diff(want, r.history(t, cover)); diff != "" {
+		t.Errorf("commits (-patchgen +b4):\n%s", diff)
+	}
+
+	out := filepath.Join(t.TempDir(), "out")
+	r.run(t, "b4", "-n", "prep", "-p", out)
+	files, err := filepath.Glob(filepath.Join(out, "*.patch"))
+	if err != nil || fmt.Sprint(len(files)-1) != n {
+		t.Fatalf("b4 wrote %v, %v", files, err)
+	}
+	mailed := r.clone(t, base)
+	mailed.git(t, append([]string{"am", "-q"}, files[1:]...)...)
+	if diff := cmp.Diff(want, mailed.history(t, base)); diff != "" {
+		t.Errorf("mails (-patchgen +b4):\n%s", diff)
+	}
 }

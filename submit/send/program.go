@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"patchgen/submit/address"
 )
 
 // A program is a sendmail: started for each mail with its recipients as
@@ -73,13 +75,13 @@ func (t *tail) Write(b []byte) (int, error) {
 // oneLine makes a text of outside fit for a message.
 func oneLine(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if !printable(string(r)) {
+		if !address.Printable(string(r)) {
 			return ' '
 		}
 		return r
 	}, strings.ToValidUTF8(s, "?"))
 	const most = 500
-	s = squeeze(s)
+	s = address.Squeeze(s)
 	return s[:min(len(s), most)]
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"patchgen/progress"
+	"patchgen/submit/address"
 )
 
 // DefaultPause is between two mails: their Dates are a second apart, too, so that
@@ -165,7 +166,7 @@ func (s *Sender) check(messages []Message) error {
 			return fmt.Errorf("%s: all of its recipients are to be left out", m.Name)
 		}
 		for _, a := range append([]string{e.from}, e.to...) {
-			if err := checkAddress(mail.Address{Address: a}); err != nil {
+			if _, err := address.Check(mail.Address{Address: a}); err != nil {
 				return fmt.Errorf("%s: %w", m.Name, err)
 			}
 		}

@@ -70,6 +70,8 @@ type fault struct {
 	cutAt  int   // bytes after which the connection ends, 0 is none
 	answer error // for all of the mail
 	silent bool  // the mail is taken, and the connection ends before the answer
+
+	before, after func() // called when all of the mail was read, and when it was taken
 }
 
 type mailSession struct {
@@ -124,12 +126,19 @@ func (m *mailSession) Data(r io.Reader) error {
 	if err != nil {
 		return err
 	}
+	if f.before != nil {
+		f.before()
+	}
 	if f.answer != nil {
 		return f.answer
 	}
-	defer m.lock()()
+	unlock := m.lock()
 	m.mail.data = string(data)
 	m.s.mails = append(m.s.mails, m.mail)
+	unlock()
+	if f.after != nil {
+		f.after()
+	}
 	if f.silent {
 		m.c.Conn().Close()
 	}
