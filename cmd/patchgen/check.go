@@ -113,18 +113,27 @@ func (f *checkFlags) run(ctx context.Context, p place, stdout, stderr io.Writer)
 	if err != nil {
 		return err
 	}
-	if f.build {
+	var unbuilt error
+	if f.build && result.Stats.Applied < result.Stats.Patches {
+		unbuilt = fmt.Errorf("the series does not apply to Linux %s", tree.Release())
+	} else if f.build {
 		built, err := f.compile(ctx, tree, p, s, report, stderr)
-		if err != nil {
+		var apply *series.ApplyError // git am takes more, such as symbolic links
+		if err != nil && !errors.As(err, &apply) {
 			return err
 		}
-		result.Findings = append(result.Findings, check.Built(s, built)...)
-	} else if err := holds(ctx, p, s); err != nil { // a build has just written it
-		var stale *receipt.StaleError
-		if !errors.As(err, &stale) {
-			return err
+		if unbuilt = err; err == nil {
+			result.Findings = append(result.Findings, check.Built(s, built)...)
 		}
-		result.Findings = append(result.Findings, check.Stale(err))
+	}
+	if !f.build || unbuilt != nil { // else the receipt has just been written
+		if err := holds(ctx, p, s); err != nil {
+			var stale *receipt.StaleError
+			if !errors.As(err, &stale) {
+				return err
+			}
+			result.Findings = append(result.Findings, check.Stale(err))
+		}
 	}
 	report.clear()
 	if f.asJSON {
@@ -139,22 +148,33 @@ func (f *checkFlags) run(ctx context.Context, p place, stdout, stderr io.Writer)
 	fmt.Fprintf(stderr, "patchgen: %d patches on Linux %s, %d applied by git am; %d faults, %d notes; %s, of that %s by %s\n",
 		result.Stats.Patches, tree.Release(), result.Stats.Applied, faults, len(result.Findings)-faults,
 		seconds(result.Stats.Took), seconds(result.Stats.Scripts), cmp.Or(strings.Join(result.Stats.Tools, ", "), "no program"))
-	if faults > 0 {
-		return &faultsError{faults}
+	if faults > 0 || unbuilt != nil {
+		return &faultsError{faults, unbuilt}
 	}
 	return nil
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
 
-// A faultsError says that a check found something.
-type faultsError struct{ n int }
+// A faultsError says that a check found something, and why nothing was built
+// though it was asked for.
+type faultsError struct {
+	n       int
+	unbuilt error
+}
 
 func (e *faultsError) Error() string {
-	if e.n == 1 {
-		return "there is a fault in the series"
+	s := fmt.Sprintf("there are %d faults in the series", e.n)
+	switch {
+	case e.n == 0: // only for what was not built
+		return fmt.Sprintf("nothing was built, as %v", e.unbuilt)
+	case e.n == 1:
+		s = "there is a fault in the series"
 	}
-	return fmt.Sprintf("there are %d faults in the series", e.n)
+	if e.unbuilt != nil {
+		s += fmt.Sprintf("; nothing was built, as %v", e.unbuilt)
+	}
+	return s
 }
 
 // compile compiles after each patch, and notes what that showed in the receipt.
