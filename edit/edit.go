@@ -49,6 +49,7 @@ type Edit struct {
 	File     string   // the file's name, for messages only
 	Function string   // C: the function to change; "" = lines of text
 	Inside   []string // C: all that stands around the landmark, outermost first: `for_each_sg(sgl, sg, nents, i)`, `else`; "" = bare braces; none = directly in the body
+	Reached  bool     // C: no return or goto may stand before the landmark, and no continue or break before one that is Inside
 	Section  string   // lines: look only from the line equal to this to the next blank line; "" = in the whole file
 	Landmark []string // alternatives, of which one must match, once; lines: "..." at the end = a prefix
 	Put      Put

@@ -199,7 +199,7 @@ func (c *cEdit) head(s scope, short bool) string {
 }
 
 // surroundings refuses a match that other code than the edit's Inside stands
-// around, or that not all configurations have.
+// around, that not all configurations have, or that need not be reached.
 func (c *cEdit) surroundings(m match) *Error {
 	refuse := func(format string, args ...any) *Error {
 		return &Error{
@@ -239,6 +239,9 @@ func (c *cEdit) surroundings(m match) *Error {
 		return len(in.words) == s.last-s.first+1 && c.body.stands(s.first, in.words)
 	}
 	if slices.EqualFunc(around, c.inside, same) {
+		if word, line := c.wayOut(m, len(around) > 0); word != "" && c.Reached {
+			return refuse("may not be reached: there is a %s before it in %s(), on line %d", word, c.Function, line)
+		}
 		return nil
 	}
 	name := func(heads []string) string {
@@ -258,6 +261,23 @@ func (c *cEdit) surroundings(m match) *Error {
 		heads = append(heads, c.head(s, false))
 	}
 	return refuse("stands %s, not %s", name(heads), name(c.Inside))
+}
+
+// wayOut is the first word before a match by which the function, or a block around
+// the match, may be left, and its line.
+func (c *cEdit) wayOut(m match, inBlock bool) (word string, line int) {
+	for i := range m.first {
+		switch t := c.body.tok(i); string(c.text(t)) {
+		case "continue", "break":
+			if !inBlock {
+				continue
+			}
+			fallthrough
+		case "return", "goto":
+			return string(c.text(t)), t.line
+		}
+	}
+	return "", 0
 }
 
 // lines returns the lines that the edit's text takes the place of; none, at
