@@ -61,6 +61,10 @@ func (r *renderer) mutate(m templates.Mutant, changes []Change) ([]Change, error
 		} else if !ok {
 			continue
 		}
+		var err error
+		if c.File, err = r.set.Render("mutants.toml: "+m.Name, c.File, r.data); err != nil {
+			return nil, err
+		}
 		old, err := r.set.Render("mutants.toml: "+m.Name, c.Old, r.data)
 		if err != nil {
 			return nil, err

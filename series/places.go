@@ -76,7 +76,7 @@ func functions(changes []Change, file string) ([]edit.Function, error) {
 // fillIn renders the templates of a place.
 func (r *renderer) fillIn(p *templates.Place) error {
 	p.Callers = slices.Clone(p.Callers)
-	texts := []*string{&p.Function, &p.Call}
+	texts := []*string{&p.File, &p.Function, &p.Call}
 	for i := range p.Callers {
 		texts = append(texts, &p.Callers[i])
 	}

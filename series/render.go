@@ -187,6 +187,9 @@ func (r *renderer) add(n templates.New, before map[string][]byte) error {
 	if err != nil || !ok {
 		return err
 	}
+	if n.File, err = r.set.Render("file that is new", n.File, r.data); err != nil {
+		return err
+	}
 	_, err = r.read(n.File)
 	if err == nil {
 		return &edit.Error{
@@ -207,6 +210,11 @@ func (r *renderer) add(n templates.New, before map[string][]byte) error {
 }
 
 func (r *renderer) edit(e templates.Edit, before map[string][]byte) (PlacedEdit, error) {
+	file, err := r.set.Render("file of an edit", e.File, r.data)
+	if err != nil {
+		return PlacedEdit{File: e.File}, err
+	}
+	e.File = file
 	placed := PlacedEdit{File: e.File}
 	src, err := r.read(e.File)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -241,7 +249,7 @@ func (r *renderer) edit(e templates.Edit, before map[string][]byte) (PlacedEdit,
 		put, err = putOf(e.Put)
 		if err == nil {
 			out, placed.Place, err = edit.Edit{
-				File: e.File, Function: function, Inside: e.Inside, Section: e.Section,
+				File: e.File, Function: function, Inside: e.Inside, Reached: e.Reached, Section: e.Section,
 				Landmark: e.Landmark, Put: put, Text: text,
 			}.Apply(src)
 		}

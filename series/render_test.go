@@ -123,12 +123,17 @@ func TestRenderReads(t *testing.T) {
 		"arch/x86/include/asm/alternative.h",
 		"drivers/xen/swiotlb-xen.c",
 		"include/kunit/device.h",
+		"include/kunit/test.h",
+		"include/linux/dma-map-ops.h",
+		"include/linux/dma-mapping.h",
 		"include/linux/swiotlb.h",
 		"kernel/dma/Kconfig",
 		"kernel/dma/Makefile",
 		"kernel/dma/direct.c",
 		"kernel/dma/direct.h",
 		"kernel/dma/mapping.c",
+		"lib/kunit/executor.c",
+		"tools/testing/kunit/kunit.py",
 	}
 	if diff := cmp.Diff(want, tree.Read()); diff != "" {
 		t.Errorf("files read (-want +got):\n%s", diff)

@@ -77,6 +77,7 @@ type Edit struct {
 	File     string   `toml:"file"`
 	Function string   `toml:"function"`
 	Inside   []string `toml:"inside"`
+	Reached  bool     `toml:"reached"`
 	Section  string   `toml:"section"`
 	Landmark []string `toml:"landmark"`
 	Put      string   `toml:"put"` // before, after, replace or function
@@ -328,13 +329,14 @@ func (s *Set) RenderFile(file string, d Data) (string, error) {
 	return s.Render(file, string(text), d)
 }
 
-// Render renders a template that stands in a manifest; name is for messages.
+// Render renders a template that stands in a manifest; name is for messages. Besides
+// what text/template has there is base, the last part of a path.
 func (s *Set) Render(name, text string, d Data) (string, error) {
 	if !strings.Contains(text, "{{") {
 		return text, nil
 	}
 	name = path.Join("templates", s.Name, name)
-	t, err := template.New(name).Option("missingkey=error").Parse(text)
+	t, err := template.New(name).Option("missingkey=error").Funcs(template.FuncMap{"base": path.Base}).Parse(text)
 	if err != nil {
 		return "", err
 	}

@@ -1,4 +1,5 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+{{if not .Has.no_spdx}}/* SPDX-License-Identifier: GPL-2.0 */
+{{end -}}
 #ifndef _ASM_X86_DMA_MARK_DIRTY_H
 #define _ASM_X86_DMA_MARK_DIRTY_H
 
@@ -6,7 +7,7 @@
 #include <linux/types.h>
 
 #include <asm/asm.h>
-#include <asm/e820/api.h>
+#include <asm/{{if .Has.no_e820_types}}e820{{else}}e820/api{{end}}.h>
 #include <asm/page.h>
 
 /**
@@ -52,7 +53,7 @@ static inline bool arch_dma_reserved_page_is_ram(unsigned long pfn)
 {
 	u64 start = (u64)pfn << PAGE_SHIFT;
 
-	return e820__mapped_any(start, start + PAGE_SIZE, E820_TYPE_RAM);
+	return {{if .Has.no_e820_types}}e820_any_mapped(start, start + PAGE_SIZE, E820_RAM){{else}}e820__mapped_any(start, start + PAGE_SIZE, E820_TYPE_RAM){{end}};
 }
 
 #endif /* _ASM_X86_DMA_MARK_DIRTY_H */

@@ -1,4 +1,5 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+{{if not .Has.no_spdx}}/* SPDX-License-Identifier: GPL-2.0 */
+{{end -}}
 #ifndef _LINUX_DMA_MARK_DIRTY_H
 #define _LINUX_DMA_MARK_DIRTY_H
 
@@ -9,7 +10,7 @@
 struct device;
 
 #ifdef CONFIG_SWIOTLB_PAGE_DIRTYING
-DECLARE_STATIC_KEY_FALSE(dma_mark_dirty_active);
+{{if .Has.no_static_key_declaration}}extern struct static_key_false dma_mark_dirty_active;{{else}}DECLARE_STATIC_KEY_FALSE(dma_mark_dirty_active);{{end}}
 extern bool __dma_mark_dirty_armed;
 
 void __dma_mark_dirty(struct device *dev, phys_addr_t paddr, size_t size,
@@ -18,9 +19,16 @@ void __dma_mark_dirty(struct device *dev, phys_addr_t paddr, size_t size,
 /**
  * dma_mark_dirty_armed - can marking be active in this boot?
  *
+{{- if .Has.swiotlb_ops}}
+ * While it can, x86 has to map buffers by swiotlb, which marks, and which does not
+ * have to bounce them. That is decided at boot and does not change afterwards.
+{{- else if .Has.syncs_kept}}
+ * That is decided by the boot parameter and does not change afterwards.
+{{- else}}
  * While it can, a driver must not be told that it may leave out a sync or an
  * unmap. Drivers keep that answer, so it is decided before they probe and does
  * not change afterwards.
+{{- end}}
  *
  * Return: %true if marking is active or can be made so at run time.
  */

@@ -1,4 +1,5 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+{{if not .Has.no_spdx}}/* SPDX-License-Identifier: GPL-2.0 */
+{{end -}}
 #ifndef _KERNEL_DMA_MARK_DIRTY_H
 #define _KERNEL_DMA_MARK_DIRTY_H
 

@@ -48,7 +48,11 @@ struct mark_dirty_test {
 	u64 before[DMA_MARK_DIRTY_NR_COUNTERS];
 	bool was_armed;
 	bool was_active;
+{{- if .Has.swiotlb_force}}
+	enum swiotlb_force was_force;
+{{- else}}
 	bool was_force_bounce;
+{{- end}}
 };
 
 static pte_t *test_pte(struct kunit *test, void *addr)
@@ -173,6 +177,7 @@ static const struct mark_dirty_range mark_dirty_ranges[] = {
 	{ "all pages", TEST_BUF, 8 * PAGE_SIZE, 0x1fe },
 	{ "all pages but the edges", TEST_BUF + 3, 8 * PAGE_SIZE - 6, 0x1fe },
 };
+{{- if .Has.kunit_params}}
 
 static void mark_dirty_range_desc(const struct mark_dirty_range *range,
 				  char *desc)
@@ -181,11 +186,18 @@ static void mark_dirty_range_desc(const struct mark_dirty_range *range,
 }
 
 KUNIT_ARRAY_PARAM(mark_dirty_range, mark_dirty_ranges, mark_dirty_range_desc);
+{{- end}}
 
 /* Each page of the buffer, and no other, however it is given back. */
+{{- if .Has.kunit_params}}
 static void mark_dirty_test_pages(struct kunit *test)
 {
 	const struct mark_dirty_range *range = test->param_value;
+{{- else}}
+static void mark_dirty_test_range(struct kunit *test,
+				  const struct mark_dirty_range *range)
+{
+{{- end}}
 	struct mark_dirty_test *t = test->priv;
 	dma_addr_t addr;
 
@@ -206,6 +218,18 @@ static void mark_dirty_test_pages(struct kunit *test)
 	/* Once, although unmap syncs. */
 	KUNIT_EXPECT_EQ(test, test_counted(test, DMA_MARK_DIRTY_CALLS), 1ULL);
 }
+{{- if not .Has.kunit_params}}
+
+static void mark_dirty_test_pages(struct kunit *test)
+{
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(mark_dirty_ranges); i++) {
+		kunit_info(test, "%s\n", mark_dirty_ranges[i].name);
+		mark_dirty_test_range(test, &mark_dirty_ranges[i]);
+	}
+}
+{{- end}}
 
 struct mark_dirty_watch {
 	unsigned long offset;	/* from the buffer's first byte */
@@ -253,8 +277,15 @@ static void test_watch(struct kunit *test, void *buf, size_t size,
 
 	while (i--)
 		unregister_wide_hw_breakpoint(watches[i].events);
+{{- if .Has.kunit_skip}}
 	if (!watching)
 		kunit_skip(test, "needs four hardware breakpoints");
+{{- else}}
+	if (!watching) {
+		kunit_info(test, "SKIP needs four hardware breakpoints\n");
+		return;
+	}
+{{- end}}
 
 	for (i = 0; i < nr; i++)
 		KUNIT_EXPECT_EQ_MSG(test, watches[i].hits, watches[i].want,
@@ -332,6 +363,7 @@ static const struct mark_dirty_direction mark_dirty_directions[] = {
 	{ "bidirectional", DMA_BIDIRECTIONAL, 0x6 },
 	{ "to device", DMA_TO_DEVICE, 0 },
 };
+{{- if .Has.kunit_params}}
 
 static void mark_dirty_direction_desc(const struct mark_dirty_direction *d,
 				      char *desc)
@@ -341,11 +373,18 @@ static void mark_dirty_direction_desc(const struct mark_dirty_direction *d,
 
 KUNIT_ARRAY_PARAM(mark_dirty_direction, mark_dirty_directions,
 		  mark_dirty_direction_desc);
+{{- end}}
 
 /* What the device may have written is marked, what it only reads is not. */
+{{- if .Has.kunit_params}}
 static void mark_dirty_test_directions(struct kunit *test)
 {
 	const struct mark_dirty_direction *d = test->param_value;
+{{- else}}
+static void mark_dirty_test_direction(struct kunit *test,
+				      const struct mark_dirty_direction *d)
+{
+{{- end}}
 	struct mark_dirty_test *t = test->priv;
 	size_t size = PAGE_SIZE + 1;
 	struct scatterlist sg;
@@ -366,7 +405,7 @@ static void mark_dirty_test_directions(struct kunit *test)
 	test_expect_dirty(test, d->dirty);
 
 	sg_init_one(&sg, t->mem + TEST_BUF, size);
-	KUNIT_ASSERT_EQ(test, dma_map_sg(t->dev, &sg, 1, d->dir), 1U);
+	KUNIT_ASSERT_EQ(test, dma_map_sg(t->dev, &sg, 1, d->dir), 1{{if .Has.map_sg_unsigned}}U{{end}});
 	test_clean(test);
 	dma_sync_sg_for_device(t->dev, &sg, 1, d->dir);
 	test_expect_clean(test);
@@ -378,6 +417,18 @@ static void mark_dirty_test_directions(struct kunit *test)
 	dma_unmap_sg(t->dev, &sg, 1, d->dir);
 	test_expect_dirty(test, d->dirty);
 }
+{{- if not .Has.kunit_params}}
+
+static void mark_dirty_test_directions(struct kunit *test)
+{
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(mark_dirty_directions); i++) {
+		kunit_info(test, "%s\n", mark_dirty_directions[i].name);
+		mark_dirty_test_direction(test, &mark_dirty_directions[i]);
+	}
+}
+{{- end}}
 
 /* A receive ring that syncs what has arrived and keeps the mapping. */
 static void mark_dirty_test_partial_sync(struct kunit *test)
@@ -410,7 +461,7 @@ static void mark_dirty_test_scatter_gather(struct kunit *test)
 {
 	struct mark_dirty_test *t = test->priv;
 	struct scatterlist sg[3];
-	unsigned int nents = ARRAY_SIZE(sg);
+	{{if .Has.map_sg_unsigned}}unsigned {{end}}int nents = ARRAY_SIZE(sg);
 
 	/* Not in the order of addresses, with gaps, across boundaries. */
 	sg_init_table(sg, nents);
@@ -450,7 +501,7 @@ static void mark_dirty_test_skip_cpu_sync(struct kunit *test)
 	test_expect_clean(test);
 
 	sg_init_one(&sg, t->mem + TEST_BUF, PAGE_SIZE);
-	KUNIT_ASSERT_EQ(test, dma_map_sg(t->dev, &sg, 1, DMA_BIDIRECTIONAL), 1U);
+	KUNIT_ASSERT_EQ(test, dma_map_sg(t->dev, &sg, 1, DMA_BIDIRECTIONAL), 1{{if .Has.map_sg_unsigned}}U{{end}});
 	test_clean(test);
 	dma_unmap_sg_attrs(t->dev, &sg, 1, DMA_BIDIRECTIONAL,
 			   DMA_ATTR_SKIP_CPU_SYNC);
@@ -482,12 +533,22 @@ static void mark_dirty_test_bounced(struct kunit *test)
 	dma_addr_t addr;
 	phys_addr_t slot;
 
-	if (!is_swiotlb_active(t->dev))
+{{if .Has.kunit_skip}}	if (!is_swiotlb_active({{if not .Has.swiotlb_force}}t->dev{{end}}))
 		kunit_skip(test, "no bounce buffers, boot with swiotlb=force");
-
+{{- else}}	if (!is_swiotlb_active()) {
+		kunit_info(test, "SKIP no bounce buffers, boot with swiotlb=force\n");
+		return;
+	}
+{{- end}}
+{{if .Has.swiotlb_force}}
+	swiotlb_force = SWIOTLB_FORCE;
+	addr = test_map(test, TEST_BUF, size, DMA_FROM_DEVICE);
+	swiotlb_force = SWIOTLB_NORMAL;
+{{- else}}
 	t->dev->dma_io_tlb_mem->force_bounce = true;
 	addr = test_map(test, TEST_BUF, size, DMA_FROM_DEVICE);
 	t->dev->dma_io_tlb_mem->force_bounce = false;
+{{- end}}
 
 	slot = dma_to_phys(t->dev, addr);
 	KUNIT_ASSERT_NE(test, slot, virt_to_phys(t->mem + TEST_BUF));
@@ -574,7 +635,7 @@ static void mark_dirty_test_off(struct kunit *test)
 
 	addr = test_map(test, TEST_BUF, size, DMA_FROM_DEVICE);
 	sg_init_one(&sg, t->mem + TEST_BUF, size);
-	KUNIT_ASSERT_EQ(test, dma_map_sg(t->dev, &sg, 1, DMA_FROM_DEVICE), 1U);
+	KUNIT_ASSERT_EQ(test, dma_map_sg(t->dev, &sg, 1, DMA_FROM_DEVICE), 1{{if .Has.map_sg_unsigned}}U{{end}});
 	test_clean(test);
 	dma_sync_single_for_cpu(t->dev, addr, size, DMA_FROM_DEVICE);
 	dma_sync_sg_for_cpu(t->dev, &sg, 1, DMA_FROM_DEVICE);
@@ -666,8 +727,13 @@ static void mark_dirty_test_concurrent_writer(struct kunit *test)
 	struct task_struct *task;
 	unsigned long marks = 0;
 
-	if (num_online_cpus() < 2)
+{{if .Has.kunit_skip}}	if (num_online_cpus() < 2)
 		kunit_skip(test, "needs a second CPU");
+{{- else}}	if (num_online_cpus() < 2) {
+		kunit_info(test, "SKIP needs a second CPU\n");
+		return;
+	}
+{{- end}}
 
 	task = kthread_create(mark_dirty_writer, &w, "mark_dirty_writer");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
@@ -692,13 +758,21 @@ static void mark_dirty_test_concurrent_writer(struct kunit *test)
 }
 
 static struct kunit_case mark_dirty_test_cases[] = {
+{{- if .Has.kunit_params}}
 	KUNIT_CASE_PARAM(mark_dirty_test_pages, mark_dirty_range_gen_params),
+{{- else}}
+	KUNIT_CASE(mark_dirty_test_pages),
+{{- end}}
 	KUNIT_CASE(mark_dirty_test_byte),
 	KUNIT_CASE(mark_dirty_test_last_page_byte),
 	KUNIT_CASE(mark_dirty_test_size_0),
 	KUNIT_CASE(mark_dirty_test_wrap),
+{{- if .Has.kunit_params}}
 	KUNIT_CASE_PARAM(mark_dirty_test_directions,
 			 mark_dirty_direction_gen_params),
+{{- else}}
+	KUNIT_CASE(mark_dirty_test_directions),
+{{- end}}
 	KUNIT_CASE(mark_dirty_test_partial_sync),
 	KUNIT_CASE(mark_dirty_test_scatter_gather),
 	KUNIT_CASE(mark_dirty_test_skip_cpu_sync),
@@ -719,6 +793,11 @@ static struct kunit_case mark_dirty_test_cases[] = {
 static int mark_dirty_test_init(struct kunit *test)
 {
 	struct mark_dirty_test *t;
+{{- if not .Has.kunit_params}}
+
+	/* It is not zero, and exit is called even if this fails. */
+	test->priv = NULL;
+{{- end}}
 
 	t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
 	if (!t)
@@ -750,9 +829,13 @@ static int mark_dirty_test_init(struct kunit *test)
 
 	t->dev->dma_mask = &t->dev->coherent_dma_mask;
 	dma_set_mask(t->dev, DMA_BIT_MASK(64));
-
+{{if .Has.swiotlb_force}}
+	t->was_force = swiotlb_force;
+	swiotlb_force = SWIOTLB_NORMAL;
+{{- else}}
 	t->was_force_bounce = is_swiotlb_force_bounce(t->dev);
 	t->dev->dma_io_tlb_mem->force_bounce = false;
+{{- end}}
 
 	test->priv = t;
 	return 0;
@@ -771,7 +854,11 @@ static void mark_dirty_test_exit(struct kunit *test)
 
 	dma_mark_dirty_enable(t->was_active);
 	__dma_mark_dirty_armed = t->was_armed;
+{{- if .Has.swiotlb_force}}
+	swiotlb_force = t->was_force;
+{{- else}}
 	t->dev->dma_io_tlb_mem->force_bounce = t->was_force_bounce;
+{{- end}}
 {{- if not .Has.kunit_device}}
 	root_device_unregister(t->dev);
 {{- end}}

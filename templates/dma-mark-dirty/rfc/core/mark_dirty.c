@@ -8,8 +8,13 @@
  * stores to each page that it gets back from a device, without changing it.
  */
 #include <linux/device.h>
+{{- if .Has.dma_map_ops}}
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mark-dirty.h>
+{{- else}}
+#include <linux/dma-mark-dirty.h>
+#include <linux/dma-noncoherent.h>
+{{- end}}
 #include <linux/io.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
@@ -76,7 +81,7 @@ void dma_mark_dirty(struct device *dev, phys_addr_t paddr, size_t size,
 	 * The copy out of a bounce slot has dirtied the buffer already. What is
 	 * left in the slot is not needed any more.
 	 */
-	if ({{.Name.bounced}}(dev, paddr))
+	if ({{.Name.bounced}}({{if not .Has.one_bounce_pool}}dev, {{end}}paddr))
 		return;
 
 	/* A dirty cache line could be written back over the device's data. */

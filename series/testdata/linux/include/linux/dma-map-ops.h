@@ -1,0 +1,1 @@
+static inline bool dev_is_dma_coherent(struct device *dev);

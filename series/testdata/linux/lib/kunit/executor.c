@@ -1,0 +1,1 @@
+int kunit_run_all_tests(void)
