@@ -347,3 +347,30 @@ func definition(t *testing.T, tree *ktree.Tree, file, function string) (from, to
 	t.Fatalf("%s has no %s()", file, function)
 	return 0, 0
 }
+
+// BenchmarkTrees is what the matrix of patchgen trees does for nine skeletons, one
+// of each generation but for the steps between, and both variants.
+func BenchmarkTrees(b *testing.B) {
+	set, err := templates.Load("dma-mark-dirty")
+	if err != nil {
+		b.Fatal(err)
+	}
+	all := trees(b)
+	for b.Loop() {
+		for _, name := range []string{"4.4", "4.14", "4.19", "5.4", "5.9", "5.10", "6.12", "6.18", "7.3"} {
+			for _, variant := range set.Variants() {
+				s, err := Render(all[name](b, nil), set, variant, RenderOptions{Tool: "patchgen test", Call: "test"})
+				if err != nil {
+					b.Fatal(err)
+				}
+				mails, err := s.Mail(context.Background(), MailOptions{Author: thor})
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := Verify(s, mails); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+	}
+}
