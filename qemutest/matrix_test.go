@@ -189,6 +189,9 @@ func TestJudgeKUnit(t *testing.T) {
 	const head = "[    1.0] noise\nKTAP version 1\n1..1\n    KTAP version 1\n    # Subtest: dma_mark_dirty\n    1..2\n    ok 1 mark_dirty_test_byte\n"
 	two := func(line string) string { return head + "    " + line + "\nok 1 dma_mark_dirty\n" }
 	const skip = "ok 2 mark_dirty_test_concurrent_writer # SKIP needs a second CPU"
+	// KUnit of 5.10.
+	const old = "# mark_dirty_test_concurrent_writer: SKIP needs a second CPU\n    ok 2 - mark_dirty_test_concurrent_writer"
+	const root = "[    1.810833] " + noRoot + " on unknown-block(0,0)\n"
 	for _, test := range []struct {
 		name, console string
 		end           End
@@ -199,6 +202,10 @@ func TestJudgeKUnit(t *testing.T) {
 		{"all", two("ok 2 mark_dirty_test_off"), Exited, 2, Pass, ""},
 		{"one CPU", two(skip), Exited, 1, Pass, ""},
 		{"skipped", two(skip), Exited, 2, Fail, "dma_mark_dirty/mark_dirty_test_concurrent_writer"},
+		{"one CPU, old", two(old) + root, Panicked, 1, Pass, ""},
+		{"skipped, old", two(old) + root, Panicked, 2, Fail, "dma_mark_dirty/mark_dirty_test_concurrent_writer"},
+		{"broken off, old", head + root, Panicked, 2, Crashed, "missing result"},
+		{"complaint, old", "WARNING: CPU: 0 PID: 1 at x.c:1\n" + two("ok 2 mark_dirty_test_off") + root, Panicked, 2, Fail, "console"},
 		{"failed", two("not ok 2 mark_dirty_test_off"), Exited, 2, Fail, "dma_mark_dirty/mark_dirty_test_off"},
 		{"complaint", "WARNING: CPU: 0 PID: 1 at x.c:1\n" + two("ok 2 mark_dirty_test_off"), Exited, 2, Fail, "console"},
 		{"broken off", head, Exited, 2, Crashed, "missing result"},
@@ -207,7 +214,7 @@ func TestJudgeKUnit(t *testing.T) {
 		{"other suite", "KTAP version 1\n1..1\nok 1 other\n", Exited, 2, Crashed, "missing result"},
 		{"nothing", "", Exited, 2, Crashed, "missing result"},
 	} {
-		r := judgeKUnit(Result{Console: []byte(test.console), End: test.end}, test.cpus)
+		r := judgeKUnit(Result{Console: []byte(test.console), End: test.end, Why: firstLine(panicLine, []byte(test.console))}, test.cpus)
 		if r.Verdict != test.verdict || r.Killer != test.killer || (r.Why == "") != (r.Verdict == Pass) {
 			t.Errorf("%s: %s by %q: %s; want %s by %q", test.name, r.Verdict, r.Killer, r.Why, test.verdict, test.killer)
 		}
