@@ -17,10 +17,17 @@ import (
 )
 
 // What makes a mutant one of the tree, told once more and without the manifests.
-var inTree = map[string]struct{ file, text string }{
-	"require_coherent": {"kernel/dma/direct.h", "DMA_ATTR_REQUIRE_COHERENT"},
-	"dma_skip_sync":    {"kernel/dma/mapping.c", "dma_setup_need_sync(struct device *dev)\n{\n"},
-	"device_coherent":  {"include/linux/memremap.h", "is_device_coherent_page("},
+var inTree = map[string]struct {
+	file, text string
+	lacks      bool
+}{
+	"require_coherent": {"kernel/dma/direct.h", "DMA_ATTR_REQUIRE_COHERENT", false},
+	"dma_skip_sync":    {"kernel/dma/mapping.c", "dma_setup_need_sync(struct device *dev)\n{\n", false},
+	"device_coherent":  {"include/linux/memremap.h", "is_device_coherent_page(", false},
+	"dma_map_ops":      {"kernel/dma/direct.c", "#include <linux/dma-map-ops.h>", false},
+	"sync_sg_phys":     {"kernel/dma/direct.c", "is_swiotlb_buffer(sg_phys(sg))", false},
+	"swiotlb_ops":      {"arch/x86/kernel/pci-swiotlb.c", ".sync_single_for_cpu", false},
+	"syncs_kept":       {"kernel/dma/direct.c", "dma_direct_need_sync(", true},
 }
 
 // TestMutantsApply makes each wrong series for the trees. The places see those that
@@ -65,7 +72,7 @@ func TestMutantsApply(t *testing.T) {
 					if !ok {
 						t.Fatalf("%s: say in inTree how %s is told", m.Name, w)
 					}
-					want = want && has(in.file, in.text) != strings.HasPrefix(w, "!")
+					want = want && has(in.file, in.text) != in.lacks != strings.HasPrefix(w, "!")
 				}
 				if got := slices.ContainsFunc(mutants, func(have patches.Mutant) bool { return have.Name == m.Name }); got != want {
 					t.Errorf("%s: made %t, want %t", m.Name, got, want)
