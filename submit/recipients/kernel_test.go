@@ -62,7 +62,6 @@ type said struct{ address, role, title string }
 
 var saidLine = regexp.MustCompile(`^.*?([^\s<]+@[^\s>]+)>? \(([^:()]+(?:\([^:()]*\))?)(?::(.*?))?(?::Keyword:.*?)?(,in file)?\)$`)
 
-// judge runs the script where it belongs: in the whole tree.
 func judge(ctx context.Context, tree *ktree.Tree, args ...string) ([]said, error) {
 	cmd := exec.CommandContext(ctx, "perl", append([]string{"scripts/get_maintainer.pl", "--nogit", "--nogit-fallback", "--no-rolestats", "--roles"}, args...)...)
 	cmd.Dir = tree.Dir()
@@ -70,8 +69,8 @@ func judge(ctx context.Context, tree *ktree.Tree, args ...string) ([]said, error
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
-	if err != nil || stderr.Len() > 0 {
-		return nil, fmt.Errorf("get_maintainer.pl: %v: %s", err, stderr.Bytes())
+	if complaints := noVCS.ReplaceAll(stderr.Bytes(), nil); err != nil || len(complaints) > 0 {
+		return nil, fmt.Errorf("get_maintainer.pl: %v: %s", err, complaints)
 	}
 	var all []said
 	for line := range strings.Lines(string(out)) {

@@ -133,6 +133,10 @@ func (e *missingModuleError) Error() string {
 	return "perl lacks " + e.module + " (Debian package perl)"
 }
 
+// noVCS is what an older script, such as that of 5.10, says outside of a clone,
+// although it is told not to ask git.
+var noVCS = regexp.MustCompile(`(?m)^(.*No supported VCS found|Using a git repository|Try Linus Torvalds|git clone ).*\n`)
+
 var missingModule = regexp.MustCompile(`(?m)^Can't locate (\S+)\.pm in @INC`)
 
 // runPerl runs the script in dir/tree for the patch with index i.
@@ -160,7 +164,7 @@ func runPerl(ctx context.Context, perl, dir string, i int, p patch) ([]entry, []
 	if m := missingModule.FindSubmatch(stderr.Bytes()); err != nil && m != nil {
 		return nil, notes, &missingModuleError{strings.ReplaceAll(string(m[1]), "/", "::")}
 	}
-	said := strings.ReplaceAll(strings.TrimSpace(stderr.String()), file, "patch")
+	said := strings.ReplaceAll(strings.TrimSpace(noVCS.ReplaceAllString(stderr.String(), "")), file, "patch")
 	if err != nil {
 		if limited.Err() != nil {
 			err = context.Cause(limited)
