@@ -3,6 +3,7 @@
 package kerneltest
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -11,7 +12,10 @@ import (
 	"patchgen/qemutest"
 )
 
-const suite = "dma_mark_dirty"
+const (
+	suite    = "dma_mark_dirty"
+	pciSuite = "pci_page_dirtying"
+)
 
 // What cannot be tested with one CPU.
 const twoCPUs = suite + "/mark_dirty_test_concurrent_writer"
@@ -36,10 +40,17 @@ func (s *series) boot(t *testing.T) {
 				if _, err := b.Make(t.Context(), "bzImage"); err != nil {
 					t.Fatal(err)
 				}
+				if state == "on" && i == len(s.commits)-2 {
+					nops(t, b.Output)
+				}
 				if config[tests] == "y" {
 					tested = true
-					bootOnce(t, b, 1, []string{"kunit_shutdown=reboot"}, func(r qemutest.Result) error { return testsPassed(r, twoCPUs) })
-					bootOnce(t, b, 2, []string{"kunit_shutdown=reboot"}, func(r qemutest.Result) error { return testsPassed(r) })
+					suites := []string{suite}
+					if config[pciTests] == "y" {
+						suites = append(suites, pciSuite)
+					}
+					bootOnce(t, b, 1, []string{"kunit_shutdown=reboot"}, func(r qemutest.Result) error { return testsPassed(r, suites, twoCPUs) })
+					bootOnce(t, b, 2, []string{"kunit_shutdown=reboot"}, func(r qemutest.Result) error { return testsPassed(r, suites) })
 				} else {
 					bootOnce(t, b, 2, nil, reachedInit)
 				}
@@ -69,8 +80,8 @@ func bootOnce(t *testing.T, b *kbuild.Build, cpus int, args []string, judge func
 }
 
 // testsPassed returns nil if the guest ended by itself, with no complaint, and
-// all tests of the suite passed, but for those that may be skipped.
-func testsPassed(r qemutest.Result, maySkip ...string) error {
+// all tests of the suites passed, but for those that may be skipped.
+func testsPassed(r qemutest.Result, suites []string, maySkip ...string) error {
 	// KUnit of before 5.11 has no kunit_shutdown=.
 	if reachedInit(r) != nil {
 		if r.End != qemutest.Exited {
@@ -80,7 +91,12 @@ func testsPassed(r qemutest.Result, maySkip ...string) error {
 			return fmt.Errorf("the kernel complains:\n\t%s", strings.Join(faults, "\n\t"))
 		}
 	}
-	return qemutest.ParseKTAP(r.Console).AllPassed(suite, maySkip...)
+	k := qemutest.ParseKTAP(r.Console)
+	var errs []error
+	for _, name := range suites {
+		errs = append(errs, k.AllPassed(name, maySkip...))
+	}
+	return errors.Join(errs...)
 }
 
 // reachedInit returns nil if the kernel came as far as looking for a program

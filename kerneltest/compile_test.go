@@ -32,7 +32,7 @@ func (s *series) compile(t *testing.T) {
 			}
 		})
 	}
-	if got := checked.Patches[last].Symbols; !slices.Equal(got, []string{tests, option}) {
+	if got := checked.Patches[last].Symbols; !slices.Equal(got, []string{tests, pciOption, pciTests, option}) {
 		t.Errorf("the series has the options %v", got)
 	}
 }
@@ -96,8 +96,8 @@ func blame(b kbuild.CheckedBuild) error {
 // turnOn adds the series' symbols to a configuration, as far as what stands in
 // src has entries for them.
 func (w *work) turnOn(t *testing.T, c kconfig.Config) {
-	for _, symbol := range []string{option, tests} {
-		cmd := w.command(t, w.src(), nil, "git", "grep", "-q", "^config "+symbol+"$", "--", "arch/x86/Kconfig*", "kernel/dma/Kconfig*", "lib/Kconfig*")
+	for _, symbol := range []string{option, tests, pciOption, pciTests} {
+		cmd := w.command(t, w.src(), nil, "git", "grep", "-q", "^config "+symbol+"$", "--", "arch/x86/Kconfig*", "drivers/pci/Kconfig", "kernel/dma/Kconfig*", "lib/Kconfig*")
 		if cmd.Run() == nil {
 			c[symbol] = "y"
 		}

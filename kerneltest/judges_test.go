@@ -140,11 +140,11 @@ func TestJudges(t *testing.T) {
 			{Console: []byte(strings.Replace(passed, "ok 1 a", "ok 1 a # SKIP", 1))},
 			{Console: []byte("WARNING: CPU: 0 PID: 1 at kernel/dma/direct.c:1 f\n" + passed)},
 		} {
-			if testsPassed(r) == nil {
+			if testsPassed(r, []string{suite}) == nil {
 				t.Errorf("passes: %v %s", r.End, r.Console)
 			}
 		}
-		if err := testsPassed(qemutest.Result{Console: []byte(passed)}); err != nil {
+		if err := testsPassed(qemutest.Result{Console: []byte(passed)}, []string{suite}); err != nil {
 			t.Error(err)
 		}
 	})

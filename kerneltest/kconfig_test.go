@@ -19,6 +19,10 @@ const (
 	option = "SWIOTLB_PAGE_DIRTYING"
 	tests  = "DMA_MARK_DIRTY_KUNIT_TEST"
 	menu   = "Processor type and features"
+
+	// The hand-shake, and its suite.
+	pciOption = "PCI_PAGE_DIRTYING"
+	pciTests  = "PCI_PAGE_DIRTYING_KUNIT_TEST"
 )
 
 // with returns kbuild's configuration with some symbols more.

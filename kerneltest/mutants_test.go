@@ -21,6 +21,7 @@ var inTree = map[string]struct {
 	file, text string
 	lacks      bool
 }{
+	"kunit":            {"lib/kunit/executor.c", "kunit_run_all_tests(", false},
 	"require_coherent": {"kernel/dma/direct.h", "DMA_ATTR_REQUIRE_COHERENT", false},
 	"dma_skip_sync":    {"kernel/dma/mapping.c", "dma_setup_need_sync(struct device *dev)\n{\n", false},
 	"device_coherent":  {"include/linux/memremap.h", "is_device_coherent_page(", false},

@@ -13,6 +13,10 @@ const (
 	kunitTwo   = kunitSuite + "/mark_dirty_test_concurrent_writer"
 )
 
+// kunitSuites are all that a series can have. Only the first has to be there: the
+// other one is of the hand-shake, which not every kernel gets.
+var kunitSuites = []string{kunitSuite, "pci_page_dirtying"}
+
 // KUnit of before 5.11 has no kunit_shutdown=, so that the guest goes on and finds
 // no root file system. Before 5.14 it knows of no skipped test: the suite says so
 // in a line of its own, and the test passes.
@@ -20,7 +24,7 @@ const noRoot = "Kernel panic - not syncing: VFS: Unable to mount root fs"
 
 var skipLine = consoleLine(` *# mark_dirty_test_\w+: SKIP `)
 
-// A KUnitRun is what the series' own suite said in a guest.
+// A KUnitRun is what the series' own suites said in a guest.
 type KUnitRun struct {
 	CPUs    int     `json:"cpus"`
 	Passed  int     `json:"passed"`
@@ -33,8 +37,8 @@ type KUnitRun struct {
 	Seconds float64 `json:"seconds"`
 }
 
-// KUnit boots the patched kernel with each number of vCPUs and reads what its suite
-// says. A suite without all of its results is a crash. The error is Boot's.
+// KUnit boots the patched kernel with each number of vCPUs and reads what its suites
+// say. A suite without all of its results is a crash. The error is Boot's.
 func (p *Proof) KUnit(ctx context.Context, report *Report) error {
 	reporter := p.stage("KUnit", len(p.CPUs))
 	defer reporter.End()
@@ -66,7 +70,7 @@ func (p *Proof) kunit(ctx context.Context, cpus int) (KUnitRun, error) {
 	return r, nil
 }
 
-// judgeKUnit reads the suite's results out of what the guest printed.
+// judgeKUnit reads the suites' results out of what the guest printed.
 func judgeKUnit(b Result, cpus int) KUnitRun {
 	r := KUnitRun{CPUs: cpus, Verdict: Pass, Seconds: b.Took.Seconds()}
 	set := func(verdict, test, why string) {
@@ -88,7 +92,7 @@ func judgeKUnit(b Result, cpus int) KUnitRun {
 	}
 	missing := ""
 	for _, t := range k.Tests {
-		if t.Name != kunitSuite && t.Status != Missing {
+		if !slices.Contains(kunitSuites, t.Name) && t.Status != Missing {
 			continue
 		}
 		for path, t := range t.All() {

@@ -188,6 +188,7 @@ func TestMatrixWrite(t *testing.T) {
 func TestJudgeKUnit(t *testing.T) {
 	const head = "[    1.0] noise\nKTAP version 1\n1..1\n    KTAP version 1\n    # Subtest: dma_mark_dirty\n    1..2\n    ok 1 mark_dirty_test_byte\n"
 	two := func(line string) string { return head + "    " + line + "\nok 1 dma_mark_dirty\n" }
+	suites := func(line string) string { return strings.Replace(two(line), "1..1", "1..2", 1) }
 	const skip = "ok 2 mark_dirty_test_concurrent_writer # SKIP needs a second CPU"
 	// KUnit of 5.10.
 	const old = "# mark_dirty_test_concurrent_writer: SKIP needs a second CPU\n    ok 2 - mark_dirty_test_concurrent_writer"
@@ -211,6 +212,9 @@ func TestJudgeKUnit(t *testing.T) {
 		{"broken off", head, Exited, 2, Crashed, "missing result"},
 		{"hang", head, TimedOut, 2, Crashed, "timed out"},
 		{"panic", head, Panicked, 2, Crashed, "panicked"},
+		{"both suites", suites("ok 2 mark_dirty_test_off") + "    # Subtest: pci_page_dirtying\n    1..1\n    ok 1 page_dirtying_test_find\nok 2 pci_page_dirtying\n", Exited, 2, Pass, ""},
+		{"second suite failed", suites("ok 2 mark_dirty_test_off") + "    # Subtest: pci_page_dirtying\n    1..1\n    not ok 1 page_dirtying_test_find\nnot ok 2 pci_page_dirtying\n", Exited, 2, Fail, "pci_page_dirtying/page_dirtying_test_find"},
+		{"second suite broken off", suites("ok 2 mark_dirty_test_off") + "    # Subtest: pci_page_dirtying\n    1..1\n", Exited, 2, Crashed, "missing result"},
 		{"other suite", "KTAP version 1\n1..1\nok 1 other\n", Exited, 2, Crashed, "missing result"},
 		{"nothing", "", Exited, 2, Crashed, "missing result"},
 	} {

@@ -23,7 +23,7 @@ void __dma_mark_dirty(struct device *dev, phys_addr_t paddr, size_t size,
  * While it can, x86 has to map buffers by swiotlb, which marks, and which does not
  * have to bounce them. That is decided at boot and does not change afterwards.
 {{- else if .Has.syncs_kept}}
- * That is decided by the boot parameter and does not change afterwards.
+ * That is decided at boot and does not change afterwards.
 {{- else}}
  * While it can, a driver must not be told that it may leave out a sync or an
  * unmap. Drivers keep that answer, so it is decided before they probe and does
