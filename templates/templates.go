@@ -20,19 +20,20 @@ import (
 	"patchgen/ktree"
 )
 
-//go:embed all:dma-mark-dirty
+//go:embed all:dma-mark-dirty all:qemu-page-dirtying
 var embedded embed.FS
 
 // A Set is one folder of templates: a series with its variants.
 type Set struct {
 	Name        string
+	Kind        ktree.Kind // of the trees that it is for
 	Generations []Generation
 	Features    []Feature
 
 	files fs.FS
 }
 
-// A Generation is a state of the kernel's code that the series is written for.
+// A Generation is a state of a tree's code that the series is written for.
 type Generation struct {
 	ktree.Generation
 	Names map[string]string `toml:"names"` // what a function is called there
@@ -147,7 +148,9 @@ func Names() []string {
 	}
 	var names []string
 	for _, e := range entries {
-		names = append(names, e.Name())
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
 	}
 	return names
 }
@@ -167,13 +170,14 @@ func Load(name string) (*Set, error) {
 func loadFS(name string, files fs.FS) (*Set, error) {
 	s := &Set{Name: name, files: files}
 	var m struct {
+		Tree        ktree.Kind   `toml:"tree"`
 		Generations []Generation `toml:"generation"`
 		Features    []Feature    `toml:"feature"`
 	}
 	if err := s.decode(generationsFile, &m); err != nil {
 		return nil, err
 	}
-	s.Generations, s.Features = m.Generations, m.Features
+	s.Kind, s.Generations, s.Features = m.Tree, m.Generations, m.Features
 	return s, nil
 }
 
@@ -190,9 +194,44 @@ func (s *Set) decode(file string, v any) error {
 	return nil
 }
 
+// For returns the names of the series for trees of a kind, sorted.
+func For(k ktree.Kind) ([]string, error) {
+	var names []string
+	for _, name := range Names() {
+		s, err := Load(name)
+		if err != nil {
+			return nil, err
+		}
+		if s.Kind == k {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// Suits returns nil if the series is for trees of that kind, else a
+// *ktree.UnsupportedError that says what is for the tree.
+func (s *Set) Suits(tree *ktree.Tree) error {
+	if tree.Kind() == s.Kind {
+		return nil
+	}
+	others, err := For(tree.Kind())
+	if err != nil {
+		return err
+	}
+	what := "no series is for it"
+	if len(others) > 0 {
+		what = "give --series " + strings.Join(others, " or ")
+	}
+	return &ktree.UnsupportedError{Name: tree.Origin(), Problem: fmt.Sprintf("is a tree of %v %s, and the series %s is for %v: %s", tree.Kind(), tree.Release(), s.Name, s.Kind, what)}
+}
+
 // Classify returns the generation that the tree is of. The error is that of
-// ktree's Classify.
+// Suits, or of ktree's Classify.
 func (s *Set) Classify(tree *ktree.Tree) (Generation, error) {
+	if err := s.Suits(tree); err != nil {
+		return Generation{}, err
+	}
 	gen, err := tree.Classify(s.generations())
 	if err != nil {
 		return Generation{}, err
