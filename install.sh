@@ -3,26 +3,34 @@
 #
 #   ./install.sh PACKAGE...
 #
-# Of qemu-system-x86 it wants 9.0 or newer: an older QEMU loses pages by itself
-# when it migrates without KVM. Where the release has none, it comes from the
+# Of some it wants a version that the release may not have. Then it comes from the
 # release's backports, and the machine's lists of sources stay as they are.
 set -euo pipefail
 
-readonly qemu=qemu-system-x86 oldest=1:9.0
+# From which version on a package will do, and what becomes of it without.
+declare -A oldest=([qemu-system-x86]=1:9.0 [meson]=1.5.0 [python3-pycotap]=1.1.0)
+declare -A older=(
+	[qemu-system-x86]="it loses pages by itself when it migrates without KVM: this one will do with KVM alone, else give another to patchgen test with --qemu"
+	[meson]="QEMU cannot be built with it"
+	[python3-pycotap]="QEMU cannot be built with it"
+)
 
-missing=()
-want_qemu=
+missing=() new=()
 for p in "$@"; do
+	status='' version=''
 	read -r status version < <(dpkg-query -W -f '${db:Status-Status} ${Version}\n' "$p" 2>/dev/null) || true
-	if [ "$p" = $qemu ] && { [ "${status-}" != installed ] || dpkg --compare-versions "$version" lt $oldest; }; then
-		want_qemu=yes
-	elif [ "${status-}" != installed ]; then
+	if [ "$status" = installed ] && dpkg --compare-versions "$version" ge "${oldest[$p]-0}"; then
+		continue
+	fi
+	if [ "${oldest[$p]-}" ]; then
+		new+=("$p")
+	else
 		missing+=("$p")
 	fi
 done
-[ ${#missing[@]} != 0 ] || [ $want_qemu ] || exit 0
+[ ${#missing[@]} != 0 ] || [ ${#new[@]} != 0 ] || exit 0
 
-echo "installing ${missing[*]} ${want_qemu:+$qemu}" >&2
+echo "installing ${missing[*]} ${new[*]}" >&2
 root=()
 if [ "$(id -u)" != 0 ]; then
 	root=(sudo)
@@ -32,11 +40,11 @@ install() {
 	"${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y "${own[@]}" install --no-install-recommends "$@" >&2
 }
 
-# new_enough [OPTION...] tells whether apt would install a QEMU that will do.
+# new_enough PACKAGE [OPTION...] tells whether apt would install one that will do.
 new_enough() {
 	local version
-	version=$(LC_ALL=C apt-cache "${own[@]}" "$@" policy $qemu 2>/dev/null | sed -n 's/^  Candidate: //p')
-	[ "$version" ] && [ "$version" != "(none)" ] && dpkg --compare-versions "$version" ge $oldest
+	version=$(LC_ALL=C apt-cache "${own[@]}" "${@:2}" policy "$1" 2>/dev/null | sed -n 's/^  Candidate: //p')
+	[ "$version" ] && [ "$version" != "(none)" ] && dpkg --compare-versions "$version" ge "${oldest[$1]}"
 }
 
 # add_backports RELEASE has apt know the release's backports too, with lists of
@@ -47,6 +55,9 @@ add_backports() {
 	site=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' "Codename: $1" 'Component: main' | head -n 1)
 	[ "$site" ] && [ -e $key ] || return
 	eval "$(apt-config shell list Dir::Etc::sourcelist/f parts Dir::Etc::sourceparts/d)"
+	own_dir=$(mktemp -d)
+	trap '"${root[@]}" rm -r "$own_dir"' EXIT
+	chmod 755 "$own_dir" # apt reads it as another user
 	mkdir "$own_dir/parts" "$own_dir/lists"
 	cp "$parts"/*.list "$parts"/*.sources "$own_dir/parts/" 2>/dev/null || true
 	cp "$list" "$own_dir/parts/patchgen-machine.list" 2>/dev/null || true
@@ -55,21 +66,23 @@ add_backports() {
 	"${root[@]}" apt-get -q "${own[@]}" update >&2
 }
 
-install_qemu() {
+# install_new PACKAGE installs one that will do, if there is one.
+install_new() {
 	local release backports
-	if ! new_enough; then
+	if ! new_enough "$1"; then
 		# shellcheck source=/dev/null
 		release=$(. /etc/os-release && echo "${VERSION_CODENAME-}")
 		backports=(-t "$release-backports")
-		new_enough "${backports[@]}" || add_backports "$release" || true
-		if new_enough "${backports[@]}"; then
-			install "${backports[@]}" $qemu
+		if ! new_enough "$1" "${backports[@]}" && [ ${#own[@]} = 0 ]; then
+			add_backports "$release" || true
+		fi
+		if new_enough "$1" "${backports[@]}"; then
+			install "${backports[@]}" "$1"
 			return
 		fi
-		own=()
-		echo "install.sh: neither $release nor its backports have a QEMU of ${oldest#*:} or newer: this one will do with KVM alone, else give another to patchgen test with --qemu" >&2
+		echo "install.sh: neither $release nor its backports have $1 of ${oldest[$1]#*:} or newer. Of an older one: ${older[$1]}" >&2
 	fi
-	install $qemu
+	install "$1"
 }
 
 own=()
@@ -77,9 +90,6 @@ own=()
 if [ ${#missing[@]} != 0 ]; then
 	install "${missing[@]}"
 fi
-if [ $want_qemu ]; then
-	own_dir=$(mktemp -d)
-	trap '"${root[@]}" rm -r "$own_dir"' EXIT
-	chmod 755 "$own_dir" # apt reads it as another user
-	install_qemu
-fi
+for p in "${new[@]}"; do
+	install_new "$p"
+done

@@ -2,7 +2,6 @@ package kbuild
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,10 +9,9 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
-	"time"
 
 	"patchgen/progress"
+	"patchgen/workshop"
 )
 
 // A Build is a kernel tree and the folder where it is compiled to.
@@ -83,10 +81,11 @@ func (b *Build) make(ctx context.Context, args []string) (*transcript, error) {
 		return nil, err
 	}
 	defer log.Close()
-	t := &transcript{source: b.Source + "/", all: log, report: b.Progress}
-	if t.report == nil {
-		t.report = progress.Nop{}
+	report := b.Progress
+	if report == nil {
+		report = progress.Nop{}
 	}
+	t := newTranscript(b.Source+"/", log, report)
 	cc := "gcc"
 	if _, err := exec.LookPath("ccache"); err == nil {
 		cc = "ccache gcc"
@@ -102,27 +101,12 @@ func (b *Build) make(ctx context.Context, args []string) (*transcript, error) {
 	}, args...)...)
 	cmd.Env = environment(os.Environ())
 	cmd.Stdout, cmd.Stderr = t, t
-	// make stops its children when it is told to stop, and the compilers with
-	// it, as they are in its group; it then removes what is half made. So it
-	// does when we die, and the signal comes when the thread dies that started
-	// the process.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
-	cmd.WaitDelay = 10 * time.Second
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-
 	targets := slices.DeleteFunc(slices.Clone(args), func(a string) bool { return strings.Contains(a, "=") || strings.HasPrefix(a, "-") })
-	t.report.Stage("make "+strings.Join(targets, " "), b.steps, "files")
-	err = cmd.Run()
-	t.end()
-	t.report.End()
+	report.Stage("make "+strings.Join(targets, " "), b.steps, "files")
+	b.torn, err = workshop.Run(cmd)
+	t.End()
+	report.End()
 	b.steps = t.steps
-	if cmd.Process != nil {
-		if b.torn = killed(cmd.ProcessState, err); b.torn {
-			syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // whoever did not listen
-		}
-	}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -132,30 +116,9 @@ func (b *Build) make(ctx context.Context, args []string) (*transcript, error) {
 	return t, nil
 }
 
-// killed reports whether a process ended in another way than by itself or when
-// it was asked to, or left others behind.
-func killed(p *os.ProcessState, err error) bool {
-	if p == nil {
-		return true
-	}
-	status, ok := p.Sys().(syscall.WaitStatus)
-	return !ok || errors.Is(err, exec.ErrWaitDelay) || status.Signaled() && status.Signal() != syscall.SIGTERM
-}
-
 // environment returns what of env a build may see, and what makes it
-// repeatable: Documentation/kbuild/reproducible-builds.rst. All else, such as
-// ARCH or MAKEFLAGS, would change what is built.
-func environment(env []string) []string {
-	keep := []string{"PATH", "HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"}
-	var out []string
-	for _, e := range env {
-		name, _, _ := strings.Cut(e, "=")
-		if slices.Contains(keep, name) || strings.HasPrefix(name, "CCACHE_") {
-			out = append(out, e)
-		}
-	}
-	return append(out, fixed...)
-}
+// repeatable: Documentation/kbuild/reproducible-builds.rst.
+func environment(env []string) []string { return workshop.Environment(env, fixed) }
 
 var fixed = []string{"LC_ALL=C",
 	"KBUILD_BUILD_TIMESTAMP=2000-01-01 00:00:00 UTC", "KBUILD_BUILD_VERSION=1",

@@ -1,13 +1,10 @@
 package kbuild
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -20,6 +17,7 @@ import (
 	"patchgen/ktree"
 	"patchgen/progress"
 	"patchgen/series"
+	"patchgen/workshop"
 )
 
 // Options say how Kernels works. The zero value is usable.
@@ -84,7 +82,7 @@ func Kernels(ctx context.Context, tree *ktree.Tree, changes []series.Change, o O
 		return unpatched, patched, err
 	}
 	defer unlock()
-	if err := match(tree, changes); err != nil {
+	if err := workshop.Match(tree, changes); err != nil {
 		return unpatched, patched, err
 	}
 	if unpatched, err = w.build(ctx, before); err != nil {
@@ -104,20 +102,6 @@ func failed(ctx context.Context, patched bool, err error) error {
 		return &KernelError{patched, err}
 	}
 	return err
-}
-
-// match checks that the changes are for the tree as it is.
-func match(tree *ktree.Tree, changes []series.Change) error {
-	for _, c := range changes {
-		data, err := tree.ReadFile(c.Path)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if (err == nil) != (c.Before != nil) || !bytes.Equal(data, c.Before) {
-			return fmt.Errorf("the patches are for another %s than the tree has", c.Path)
-		}
-	}
-	return nil
 }
 
 // A recipe is what a kernel is made of beside the tree and the tools.
@@ -144,8 +128,6 @@ func (w *workspace) recipes(changes []series.Change, config kconfig.Config) (bef
 	return before, after
 }
 
-func sum(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) }
-
 // A workspace is where kernels from one place are compiled, one after the
 // other: a folder in the cache with
 //
@@ -160,44 +142,29 @@ func sum(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) }
 //	folder.index  sums of a person's files
 type workspace struct {
 	dir    string
-	source source
+	source workshop.Source
 	origin string // of the tree, for people
 	tools  string // digest of the compiler's version and of our environment
 	report progress.Reporter
 }
 
 func newWorkspace(ctx context.Context, tree *ktree.Tree, o Options) (*workspace, error) {
+	if tree.Kind() != ktree.Linux {
+		return nil, &ktree.UnsupportedError{Name: tree.Origin(), Problem: fmt.Sprintf("is a tree of %v, and not of Linux", tree.Kind())}
+	}
 	w := &workspace{origin: tree.Origin(), report: o.Progress}
 	if w.report == nil {
 		w.report = progress.Nop{}
 	}
-	cache := o.Cache
-	if cache == "" {
-		user, err := os.UserCacheDir()
-		if err != nil {
-			return nil, fmt.Errorf("find a cache folder: %w", err)
-		}
-		cache = filepath.Join(user, "patchgen")
-	}
-	cache, err := filepath.Abs(cache)
+	cache, err := workshop.Cache(o.Cache)
 	if err != nil {
 		return nil, err
 	}
-	source, name, err := newSource(tree, cache)
-	if err != nil {
+	if w.source, w.dir, err = workshop.Open(ctx, tree, cache, "build", w.report); err != nil {
 		return nil, err
-	}
-	w.source, w.dir = source, filepath.Join(cache, "build", name)
-	if strings.ContainsAny(w.dir, " \t:") {
-		return nil, fmt.Errorf("make cannot work below %s, as there is a space or a colon in it: set XDG_CACHE_HOME to another folder", w.dir)
 	}
 	if err := os.MkdirAll(filepath.Join(w.dir, "kernels"), 0o777); err != nil {
 		return nil, err
-	}
-	if source == nil {
-		if w.source, err = newFolder(ctx, tree.Dir(), filepath.Join(w.dir, "folder.index"), w.report); err != nil {
-			return nil, err
-		}
 	}
 	w.tools, err = toolsDigest(ctx)
 	return w, err
@@ -226,13 +193,13 @@ func toolsDigest(ctx context.Context) (string, error) {
 // key stands for all that decides the bytes of a kernel.
 func (w *workspace) key(r recipe) string {
 	h := sha256.New()
-	fmt.Fprintf(h, "kernel 1\n%s\n%s\n%s\n", w.source.identity(), w.tools, sum(r.config.Bytes()))
+	fmt.Fprintf(h, "kernel 1\n%s\n%s\n%s\n", w.source.Identity(), w.tools, workshop.Sum(r.config.Bytes()))
 	for _, name := range slices.Sorted(maps.Keys(r.changes)) {
 		data := r.changes[name]
-		fmt.Fprintf(h, "%q %t %s\n", name, data == nil, sum(data))
+		fmt.Fprintf(h, "%q %t %s\n", name, data == nil, workshop.Sum(data))
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.module)) {
-		fmt.Fprintf(h, "module %q %s\n", name, sum(r.module[name]))
+		fmt.Fprintf(h, "module %q %s\n", name, workshop.Sum(r.module[name]))
 	}
 	return fmt.Sprintf("%x", h.Sum(nil))
 }
@@ -267,7 +234,7 @@ func (w *workspace) open(ctx context.Context) (unlock func(), err error) {
 	}
 	// make takes a file for finished by its time. If it was killed, or the
 	// copy or the tools are others, that says nothing.
-	fresh := w.mirror().fresh()
+	fresh := w.mirror().Fresh()
 	whole, err := os.ReadFile(w.whole())
 	if err != nil || string(whole) != w.tools || fresh {
 		err = errors.Join(os.RemoveAll(w.out()), os.RemoveAll(w.whole()))
@@ -294,22 +261,22 @@ func (w *workspace) open(ctx context.Context) (unlock func(), err error) {
 func (w *workspace) out() string   { return filepath.Join(w.dir, "out") }
 func (w *workspace) whole() string { return filepath.Join(w.dir, "out.whole") }
 
-func (w *workspace) mirror() *mirror {
-	return &mirror{filepath.Join(w.dir, "linux"), filepath.Join(w.dir, "linux.index"), w.report}
+func (w *workspace) mirror() *workshop.Mirror {
+	return &workshop.Mirror{Dir: filepath.Join(w.dir, "linux"), Index: filepath.Join(w.dir, "linux.index"), Report: w.report}
 }
 
 // update makes the copy hold the tree with changes, and returns what the tree has.
-func (w *workspace) update(ctx context.Context, changes map[string][]byte) (listing, error) {
+func (w *workspace) update(ctx context.Context, changes map[string][]byte) (workshop.Listing, error) {
 	m := w.mirror()
 	title := "copy " + w.origin
-	if !m.fresh() {
+	if !m.Fresh() {
 		title = "update the copy of " + w.origin
 	}
-	from, err := w.source.list(ctx)
+	from, err := w.source.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return from, m.update(ctx, w.source, from, changes, title)
+	return from, m.Update(ctx, w.source, from, changes, title)
 }
 
 // build finds or compiles a kernel; the workspace is open.
@@ -321,7 +288,7 @@ func (w *workspace) build(ctx context.Context, r recipe) (Kernel, error) {
 		return Kernel{}, err
 	}
 	begin := time.Now()
-	b := &Build{Source: w.mirror().dir, Output: w.out(), Progress: w.report}
+	b := &Build{Source: w.mirror().Dir, Output: w.out(), Progress: w.report}
 	if err := w.compile(ctx, b, r); err != nil {
 		return Kernel{}, err
 	}
@@ -350,20 +317,20 @@ func (w *workspace) compile(ctx context.Context, b *Build, r recipe) (err error)
 	}
 	defer func() {
 		if !b.torn {
-			err = errors.Join(err, writeWhole(w.whole(), []byte(w.tools)))
+			err = errors.Join(err, workshop.WriteWhole(w.whole(), []byte(w.tools)))
 		}
 	}()
 	if err := b.Configure(ctx, r.config); err != nil {
 		return err
 	}
 	steps := maps.Clone(firstSteps)
-	load(filepath.Join(w.dir, "steps"), &steps)
+	workshop.Load(filepath.Join(w.dir, "steps"), &steps)
 	b.steps = steps[kind]
 	if _, err := b.Make(ctx, "bzImage"); err != nil {
 		return err
 	}
 	steps[kind] = b.steps
-	if err := store(filepath.Join(w.dir, "steps"), steps); err != nil || len(r.module) == 0 {
+	if err := workshop.Store(filepath.Join(w.dir, "steps"), steps); err != nil || len(r.module) == 0 {
 		return err
 	}
 	return w.compileModule(ctx, b, r.module)
@@ -438,7 +405,7 @@ func (w *workspace) keep(b *Build, r recipe) error {
 		files[moduleFile] = filepath.Join(w.module(), moduleFile)
 	}
 	for name, from := range files {
-		if err := copyFile(from, filepath.Join(dir, name)); err != nil {
+		if err := workshop.CopyFile(from, filepath.Join(dir, name), 0o666); err != nil {
 			return err
 		}
 	}
@@ -446,18 +413,4 @@ func (w *workspace) keep(b *Build, r recipe) error {
 		return err
 	}
 	return os.Rename(dir, filepath.Join(kernels, w.key(r)))
-}
-
-func copyFile(from, to string) error {
-	src, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	dst, err := os.Create(to)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(dst, src)
-	return errors.Join(err, dst.Sync(), dst.Close())
 }

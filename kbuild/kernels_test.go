@@ -1,8 +1,6 @@
 package kbuild
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -17,7 +15,6 @@ import (
 
 	"patchgen/kconfig"
 	"patchgen/ktree"
-	"patchgen/progress"
 	"patchgen/series"
 )
 
@@ -250,44 +247,6 @@ func TestFolderChanges(t *testing.T) {
 	}
 }
 
-// A file is read again unless it has been as it is for a while.
-func TestFolderIndex(t *testing.T) {
-	b := newBench(t, makeKernel)
-	index := filepath.Join(t.TempDir(), "index")
-	look := func() (id string, kept map[string]summed) {
-		t.Helper()
-		f, err := newFolder(t.Context(), b.dir, index, progress.Nop{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		load(index, &kept)
-		return f.identity(), kept
-	}
-	first, kept := look()
-	if len(kept) != 0 {
-		t.Errorf("files of this second are not read again: %v", kept)
-	}
-	defer func(was time.Duration) { racy = was }(racy)
-	racy = -time.Hour
-	second, kept := look()
-	if second != first || len(kept) != 7 {
-		t.Errorf("%d files in the index; %s, %s", len(kept), first, second)
-	}
-	s := kept["kernel/a.c"]
-	s.Sum[0]++
-	kept["kernel/a.c"] = s
-	if err := store(index, kept); err != nil {
-		t.Fatal(err)
-	}
-	if third, _ := look(); third == first {
-		t.Error("the index is not made use of")
-	}
-	b.write(index, "damaged")
-	if fourth, _ := look(); fourth != first {
-		t.Error("a damaged index counts")
-	}
-}
-
 // What a killed run left is not taken for whole.
 func TestKilled(t *testing.T) {
 	b := newBench(t, makeKernel)
@@ -458,43 +417,6 @@ func TestNoKernel(t *testing.T) {
 	if found, _ := filepath.Glob(filepath.Join(b.workspace(), "kernels", "*")); found != nil {
 		t.Errorf("kept: %v", found)
 	}
-}
-
-func TestListing(t *testing.T) {
-	for _, l := range []listing{
-		{"../x": {}}, {"/x": {}}, {"a/../x": {}}, {"a//x": {}}, {"": {}}, {"a\x00b": {}},
-		{"a": {}, "a/b/c": {}},
-	} {
-		if _, err := l.dirs(); err == nil {
-			t.Errorf("%v is taken", l)
-		}
-	}
-	dirs, err := listing{"a/b/c": {}, "d": {}}.dirs()
-	if diff := cmp.Diff(map[string]bool{".": true, "a": true, "a/b": true}, dirs); diff != "" || err != nil {
-		t.Error(diff, err)
-	}
-	if _, err := parseTree([]byte("160000 commit 1234\tsub\x00")); err == nil {
-		t.Error("a submodule is taken")
-	}
-}
-
-func FuzzGit(f *testing.F) {
-	f.Add([]byte("100644 blob 0123\ta/b\x00120000 blob 4567\tc\x00"))
-	f.Add([]byte("0123 blob 3\nabc\n"))
-	f.Fuzz(func(t *testing.T, out []byte) {
-		if l, err := parseTree(out); err == nil {
-			if dirs, err := l.dirs(); err == nil {
-				for dir := range dirs {
-					if !filepath.IsLocal(dir) {
-						t.Errorf("%q", dir)
-					}
-				}
-			}
-		}
-		if data, err := readBlob(bufio.NewReader(bytes.NewReader(out)), "0123"); err == nil && len(data) > len(out) {
-			t.Error("more than there is")
-		}
-	})
 }
 
 // What it costs to be told that there is nothing to do.

@@ -1,7 +1,6 @@
 package kbuild
 
 import (
-	"bytes"
 	"cmp"
 	"io"
 	"maps"
@@ -10,6 +9,7 @@ import (
 	"strings"
 
 	"patchgen/progress"
+	"patchgen/workshop"
 )
 
 // A Warning is a diagnostic of gcc, sparse, kernel-doc, objtool, modpost or ld,
@@ -42,7 +42,6 @@ func New(before, after []Warning) []Warning {
 const (
 	maxTelling = 24
 	after      = 3 // lines kept after one that tells
-	maxLine    = 64 << 10
 )
 
 var (
@@ -60,12 +59,11 @@ var (
 
 // A transcript takes what make prints, line by line.
 type transcript struct {
+	*workshop.Lines
 	source string // the tree's root and a slash
-	all    io.Writer
 	report progress.Reporter
 
 	unchecked string // what make says when it leaves out sparse
-	partial   []byte
 	steps     int64
 	unit      string               // that make says to work on
 	units     map[string][]Warning // of each unit, nil if it has none
@@ -75,28 +73,10 @@ type transcript struct {
 	last      []string             // the last lines, whatever they say
 }
 
-func (t *transcript) Write(p []byte) (int, error) {
-	if _, err := t.all.Write(p); err != nil {
-		return 0, err
-	}
-	t.partial = append(t.partial, p...)
-	for {
-		line, rest, ok := bytes.Cut(t.partial, []byte("\n"))
-		if !ok && len(line) < maxLine {
-			break
-		}
-		t.line(string(bytes.TrimRight(line, "\r")))
-		t.partial = rest
-	}
-	return len(p), nil
-}
-
-// end takes a last line that has no end of its own.
-func (t *transcript) end() {
-	if len(t.partial) > 0 {
-		t.line(string(t.partial))
-		t.partial = nil
-	}
+func newTranscript(source string, log io.Writer, report progress.Reporter) *transcript {
+	t := &transcript{source: source, report: report}
+	t.Lines = &workshop.Lines{Log: log, Line: t.line}
+	return t
 }
 
 func (t *transcript) line(line string) {

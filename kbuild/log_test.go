@@ -19,7 +19,7 @@ func read(t *testing.T, name string) *transcript {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr := &transcript{source: "/src/linux/", all: io.Discard, report: progress.Nop{}}
+	tr := newTranscript("/src/linux/", io.Discard, progress.Nop{})
 	// In pieces, as a pipe brings it.
 	for len(log) > 0 {
 		n := min(len(log), 100)
@@ -116,9 +116,9 @@ kernel/dma/direct.c:702:1: error: expected declaration or statement at end of in
 }
 
 func TestNothingTold(t *testing.T) {
-	tr := &transcript{all: io.Discard, report: progress.Nop{}}
+	tr := newTranscript("/", io.Discard, progress.Nop{})
 	tr.Write([]byte("one\ntwo"))
-	tr.end()
+	tr.End()
 	if diff := cmp.Diff([]string{"one", "two"}, tr.why()); diff != "" {
 		t.Error(diff)
 	}
@@ -133,12 +133,12 @@ func FuzzTranscript(f *testing.F) {
 		f.Add(log)
 	}
 	f.Fuzz(func(t *testing.T, log []byte) {
-		tr := &transcript{source: "/src/linux/", all: io.Discard, report: progress.Nop{}}
+		tr := newTranscript("/src/linux/", io.Discard, progress.Nop{})
 		if n, err := tr.Write(log); n != len(log) || err != nil {
 			t.Fatal(n, err)
 		}
-		tr.end()
-		if len(tr.why()) > maxTelling || len(tr.partial) > maxLine {
+		tr.End()
+		if len(tr.why()) > maxTelling {
 			t.Error("unbounded")
 		}
 		for _, w := range tr.set() {

@@ -20,6 +20,7 @@ import (
 	"patchgen/ktree"
 	"patchgen/progress"
 	"patchgen/series"
+	"patchgen/workshop"
 )
 
 // A Checked is what compilers said of a series, patch by patch.
@@ -85,7 +86,7 @@ func CheckPatches(ctx context.Context, tree *ktree.Tree, patches [][]series.Chan
 		return nil, err
 	}
 	last := len(patches)
-	if err := match(tree, between(states, last)); err != nil {
+	if err := workshop.Match(tree, between(states, last)); err != nil {
 		return nil, err
 	}
 	w, err := newWorkspace(ctx, tree, o)
@@ -128,7 +129,7 @@ func follow(patches [][]series.Change) ([]map[string][]byte, error) {
 	for i, patch := range patches {
 		for _, c := range patch {
 			if !filepath.IsLocal(c.Path) || path.Clean(c.Path) != c.Path {
-				return nil, &ktree.UnsupportedError{Name: fmt.Sprintf("%q", c.Path), Problem: "is no path of a file in a kernel tree"}
+				return nil, &ktree.UnsupportedError{Name: fmt.Sprintf("%q", c.Path), Problem: "is no path of a file in a source tree"}
 			}
 			was, touched := now[c.Path]
 			if !touched {
@@ -157,7 +158,7 @@ func between(states []map[string][]byte, n int) []series.Change {
 // compiled in, none inside another: those that have a Makefile, for the Makefile of
 // fs/xfs has the files of fs/xfs/libxfs. make passes over a folder that the
 // configuration leaves out.
-func foldersOf(from listing, patches [][]series.Change) []string {
+func foldersOf(from workshop.Listing, patches [][]series.Change) []string {
 	made := make(map[string]bool)
 	makefile := func(name string) bool { return path.Base(name) == "Makefile" || path.Base(name) == "Kbuild" }
 	for name := range from {
@@ -234,7 +235,7 @@ func firstLine(ctx context.Context, name string, args ...string) (string, error)
 // A round is one run of CheckPatches.
 type round struct {
 	*workspace
-	from     listing
+	from     workshop.Listing
 	states   []map[string][]byte // as follow returns them
 	config   kconfig.Config      // the person's
 	result   *Checked
@@ -274,7 +275,7 @@ func (r *round) check(ctx context.Context) error {
 			}
 		}
 		slices.Sort(s.touched)
-		if err := r.mirror().change(r.from, state, s.touched); err != nil {
+		if err := r.mirror().Change(r.from, state, s.touched); err != nil {
 			return err
 		}
 		p := PatchCheck{Symbols: options[i+1]}
@@ -303,7 +304,7 @@ func (r *round) check(ctx context.Context) error {
 // base compiles the folders without patches, in one output folder or both. The
 // options are not there yet, so the configuration is the same.
 func (r *round) base(ctx context.Context, config kconfig.Config, both bool) error {
-	key := sum(fmt.Appendf(nil, "check 1\n%s\n%s\n%s\n%s", r.source.identity(), r.tools, r.result.Sparse, config.Bytes()))
+	key := workshop.Sum(fmt.Appendf(nil, "check 1\n%s\n%s\n%s\n%s", r.source.Identity(), r.tools, r.result.Sparse, config.Bytes()))
 	count := &counter{report: r.report}
 	for _, name := range outputs {
 		c, err := r.checker(name, key, count)
@@ -341,7 +342,7 @@ func (r *round) stride(number int) stride {
 	var shape []byte
 	for _, c := range between(r.states, number) {
 		if shapesConfig(c.Path) && series.Differ(c.Before, c.After) {
-			shape = fmt.Appendf(shape, "%q %t %s\n", c.Path, c.After == nil, sum(c.After))
+			shape = fmt.Appendf(shape, "%q %t %s\n", c.Path, c.After == nil, workshop.Sum(c.After))
 		}
 	}
 	return stride{number: number, shape: string(shape), targets: r.targets}
@@ -352,7 +353,7 @@ func (r *round) stride(number int) stride {
 func (r *round) targets() []string {
 	var targets []string
 	for _, folder := range r.result.Folders {
-		if _, err := os.Stat(filepath.Join(r.mirror().dir, folder)); err == nil {
+		if _, err := os.Stat(filepath.Join(r.mirror().Dir, folder)); err == nil {
 			targets = append(targets, folder)
 		}
 	}
@@ -465,12 +466,12 @@ func (w *workspace) known(output string) string { return filepath.Join(w.dir, ou
 // checker takes up an output folder.
 func (r *round) checker(output, key string, report progress.Reporter) (*checker, error) {
 	c := &checker{
-		Build: Build{Source: r.mirror().dir, Output: filepath.Join(r.dir, output), Progress: report},
+		Build: Build{Source: r.mirror().Dir, Output: filepath.Join(r.dir, output), Progress: report},
 		file:  r.known(output), units: make(map[string][]Warning),
 		state: checked{Key: key, Folders: r.result.Folders, Configs: make(map[string]configured)},
 	}
 	var old checked
-	load(c.file, &old)
+	workshop.Load(c.file, &old)
 	if old.Key != key {
 		if err := errors.Join(os.RemoveAll(c.Output), os.RemoveAll(c.file)); err != nil {
 			return nil, err
@@ -520,7 +521,7 @@ func (c *checker) close() error {
 		}
 	}
 	c.state.Units = c.units
-	return store(c.file, c.state)
+	return workshop.Store(c.file, c.state)
 }
 
 // next compiles what is out of date. The error is one that ends the work.
@@ -570,7 +571,7 @@ func (c *checker) next(ctx context.Context, want kconfig.Config, s stride) (buil
 // compile after most patches: what it answered in the last run is taken again. As
 // its files have another time now, make has it look at the answer once more.
 func (c *checker) reconfigure(ctx context.Context, want kconfig.Config, s stride, build *CheckedBuild, units map[string][]Warning) error {
-	key := sum(append(want.Bytes(), s.shape...))
+	key := workshop.Sum(append(want.Bytes(), s.shape...))
 	if c.made == key {
 		return nil
 	}
@@ -598,7 +599,7 @@ func (c *checker) reconfigure(ctx context.Context, want kconfig.Config, s stride
 	if made.Config, err = os.ReadFile(file); err != nil {
 		return err
 	}
-	c.made, c.config = key, sum(made.Config)
+	c.made, c.config = key, workshop.Sum(made.Config)
 	c.state.Configs[key] = made
 	units["Kconfig"] = made.Warnings
 	return nil

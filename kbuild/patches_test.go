@@ -17,6 +17,7 @@ import (
 	"patchgen/kconfig"
 	"patchgen/ktree"
 	"patchgen/series"
+	"patchgen/workshop"
 )
 
 // The stand-in for make does what comments in the C of the folders that it is given
@@ -540,11 +541,11 @@ func TestCheckPatchesOrigins(t *testing.T) {
 }
 
 func TestFoldersOf(t *testing.T) {
-	from := listing{}
+	from := workshop.Listing{}
 	for _, dir := range []string{".", "kernel", "kernel/dma", "fs", "fs/xfs", "arch/x86", "arch/x86/mm", "arch/arm/mm", "arch/x86/include/asm", "drivers", "tools/x"} {
-		from[filepath.Join(dir, "Makefile")] = entry{mode: 0o644}
+		from[filepath.Join(dir, "Makefile")] = workshop.Entry{Mode: 0o644}
 	}
-	from["drivers/xen/Kbuild"] = entry{mode: 0o644}
+	from["drivers/xen/Kbuild"] = workshop.Entry{Mode: 0o644}
 	for _, test := range []struct {
 		touched string
 		want    []string

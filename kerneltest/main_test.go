@@ -34,7 +34,7 @@ func specs() []string {
 	if env := os.Getenv("PATCHGEN_TREES"); env != "" {
 		return filepath.SplitList(env)
 	}
-	return ktree.References
+	return ktree.References(ktree.Linux)
 }
 
 func TestMain(m *testing.M) {

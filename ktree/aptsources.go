@@ -172,10 +172,11 @@ func debianMirrors(sources []aptSource, releases []string) (main, security *aptS
 	return main, security
 }
 
-// stanza returns an entry for a .sources file with other suites.
-func (s *aptSource) stanza(suites []string, arch string) string {
+// stanza returns an entry for a .sources file of a type, deb or deb-src, with other
+// suites and more fields.
+func (s *aptSource) stanza(kind string, suites []string, fields string) string {
 	var b strings.Builder
-	b.WriteString("Types: deb\nURIs: " + strings.Join(s.uris, " ") + "\nSuites: " + strings.Join(suites, " ") + "\nComponents: main\nArchitectures: " + arch + "\nTargets: Packages\n")
+	b.WriteString("Types: " + kind + "\nURIs: " + strings.Join(s.uris, " ") + "\nSuites: " + strings.Join(suites, " ") + "\nComponents: main\n" + fields)
 	for _, f := range s.options {
 		b.WriteString(f.name + ":" + f.value + "\n")
 	}

@@ -71,7 +71,7 @@ func TestParseDeb822(t *testing.T) {
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(aptSource{}, aptField{})); diff != "" {
 		t.Error(diff)
 	}
-	stanza := got[1].stanza([]string{"a", "b"}, "amd64")
+	stanza := got[1].stanza("deb", []string{"a", "b"}, "Architectures: amd64\nTargets: Packages\n")
 	if want := "Types: deb\nURIs: http://mirror.example/debian-security\nSuites: a b\nComponents: main\nArchitectures: amd64\nTargets: Packages\nsigned-by:" + key + "\n"; stanza != want {
 		t.Errorf("stanza %q", stanza)
 	}
@@ -145,7 +145,7 @@ func FuzzAptSources(f *testing.F) {
 				t.Errorf("%+v", s)
 			}
 			// What is written reads back as one entry with the same options.
-			again := parseDeb822(s.stanza([]string{"sid"}, "amd64"))
+			again := parseDeb822(s.stanza("deb", []string{"sid"}, "Targets: Packages\n"))
 			if len(again) != 1 || !cmp.Equal(again[0].uris, s.uris) || len(again[0].options) != len(s.options) {
 				t.Errorf("%+v reads back as %+v", s, again)
 			}

@@ -3,7 +3,10 @@ package ktree
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -22,41 +25,51 @@ import (
 
 var debianRE = regexp.MustCompile(`^[0-9]{1,3}\.[0-9]{1,4}$`)
 
-const otherTrees = "give a folder, a git clone or a tarball of the kernel"
+const otherTrees = "give a folder, a git clone or a tarball"
 
-// openDebian opens the newest linux-source package of a kernel series, such
-// as "6.12". What is in the cache is taken as it is, unless o.Refresh.
-func openDebian(ctx context.Context, series string, o Options) (*Tree, error) {
-	if !debianRE.MatchString(series) {
-		return nil, &NotFoundError{"debian:" + series, "give the first two numbers of a kernel, such as debian:6.12"}
+// A debianPackage is where Debian has a tree: in a package that holds a tarball, or
+// as the upstream part of a source package.
+type debianPackage struct {
+	name   string
+	source bool
+}
+
+// openDebian opens the newest package of what stands behind "debian:", such as
+// "6.12" or "qemu". What is in the cache is taken as it is, unless o.Refresh.
+func openDebian(ctx context.Context, what string, o Options) (*Tree, error) {
+	pkg := debianPackage{name: "linux-source-" + what}
+	switch {
+	case what == "qemu":
+		pkg = debianPackage{name: "qemu", source: true}
+	case !debianRE.MatchString(what):
+		return nil, &NotFoundError{"debian:" + what, "give the first two numbers of a kernel, such as debian:6.12, or debian:qemu"}
 	}
 	cache, err := cacheDir(o, "debian")
 	if err != nil {
 		return nil, err
 	}
-	name := "linux-source-" + series
 	// The link of the package's name leads to the folder of the version taken.
-	link := filepath.Join(cache, name)
+	link := filepath.Join(cache, pkg.name)
 	if _, err := os.Stat(link); err != nil && o.Offline {
-		return nil, &NotFoundError{"debian:" + series, "it is not in the cache"}
+		return nil, &NotFoundError{"debian:" + what, "it is not in the cache"}
 	} else if err != nil || o.Refresh {
-		if err := fetchDebian(ctx, cache, name, o.Progress); err != nil {
+		if err := fetchDebian(ctx, cache, pkg, o.Progress); err != nil {
 			if e := (*NotFoundError)(nil); errors.As(err, &e) {
 				return nil, e
 			}
-			return nil, &FetchError{"debian:" + series, err}
+			return nil, &FetchError{"debian:" + what, err}
 		}
 	}
 	dir, err := os.Readlink(link)
 	if err != nil {
 		return nil, err
 	}
-	version := strings.TrimPrefix(dir, name+"_")
-	return openUnpacked(filepath.Join(cache, dir), fmt.Sprintf("Debian %s %s", name, version))
+	version := strings.ReplaceAll(strings.TrimPrefix(dir, pkg.name+"_"), "%3a", ":")
+	return openUnpacked(filepath.Join(cache, dir), fmt.Sprintf("Debian %s %s", pkg.name, version))
 }
 
 // fetchDebian downloads and unpacks the newest version of a package into cache.
-func fetchDebian(ctx context.Context, cache, name string, p progress.Reporter) error {
+func fetchDebian(ctx context.Context, cache string, pkg debianPackage, p progress.Reporter) error {
 	for _, tool := range []string{"apt-get", "dpkg-deb"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return &MissingToolError{Tool: tool, Package: map[string]string{"apt-get": "apt", "dpkg-deb": "dpkg"}[tool], Hint: "on a machine without Debian's apt, " + otherTrees}
@@ -67,30 +80,38 @@ func fetchDebian(ctx context.Context, cache, name string, p progress.Reporter) e
 		return err
 	}
 	defer unlock()
-	a, err := newApt(ctx, filepath.Join(cache, "apt"), p)
+	lists := "apt"
+	if pkg.source { // each has its own, so that neither makes apt fetch the other's again
+		lists = "apt-source"
+	}
+	a, err := newApt(ctx, filepath.Join(cache, lists), pkg.source, p)
 	if err != nil {
 		return err
 	}
-	version, err := a.newest(ctx, name)
+	version, err := a.newest(ctx, pkg.name)
 	if err != nil {
 		return err
 	}
-	dir := name + "_" + strings.ReplaceAll(version, ":", "%3a")
+	dir := pkg.name + "_" + strings.ReplaceAll(version, ":", "%3a")
 	err = once(ctx, filepath.Join(cache, dir), p, func(part string) error {
-		deb, err := a.download(ctx, name, version)
+		download, unpack := a.download, unpackDeb
+		if pkg.source {
+			download, unpack = a.downloadSource, unpackOrig
+		}
+		file, err := download(ctx, pkg.name, version)
 		if err != nil {
 			return err
 		}
-		defer os.Remove(deb)
-		if err := unpackDeb(ctx, deb, name, part, p); err != nil {
-			return fmt.Errorf("unpack %s: %w", filepath.Base(deb), err)
+		defer os.Remove(file)
+		if err := unpack(ctx, file, pkg.name, part, p); err != nil {
+			return fmt.Errorf("unpack %s: %w", filepath.Base(file), err)
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	link := filepath.Join(cache, name)
+	link := filepath.Join(cache, pkg.name)
 	os.Remove(link + ".new")
 	if err := os.Symlink(dir, link+".new"); err != nil {
 		return err
@@ -138,23 +159,40 @@ func unpackDeb(ctx context.Context, deb, name, dir string, p progress.Reporter) 
 	return err
 }
 
+// unpackOrig unpacks the upstream tarball of a source package.
+func unpackOrig(ctx context.Context, file, name, dir string, p progress.Reporter) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	return unpack(ctx, f, st.Size(), "xz", dir, name, p)
+}
+
 // An apt runs apt with lists and a cache of its own and with the machine's
 // mirrors, keys and proxies.
 type apt struct {
 	dir      string // everything apt writes is in it
 	arch     string // the machine's, such as amd64
+	sources  bool   // its lists are of source packages
 	releases []string
+	own      string // the machine's release, "" if that is not Debian's
 	main     *aptSource
 	security *aptSource
 	progress progress.Reporter
 }
 
-// newApt makes an apt that keeps its files in dir.
-func newApt(ctx context.Context, dir string, p progress.Reporter) (*apt, error) {
-	a := &apt{dir: dir, releases: slices.Clone(codenames), progress: p}
+// newApt makes an apt that keeps its files in dir, and knows packages or sources.
+func newApt(ctx context.Context, dir string, sourcePackages bool, p progress.Reporter) (*apt, error) {
+	a := &apt{dir: dir, sources: sourcePackages, releases: slices.Clone(codenames), progress: p}
 	if osRelease, err := os.ReadFile("/etc/os-release"); err == nil {
-		if own := debianCodename(string(osRelease)); own != "" && !slices.Contains(a.releases, own) {
-			a.releases = append(a.releases, own)
+		a.own = debianCodename(string(osRelease))
+		if a.own != "" && !slices.Contains(a.releases, a.own) {
+			a.releases = append(a.releases, a.own)
 		}
 	}
 	sources, arch, err := machineSources(ctx)
@@ -227,12 +265,30 @@ func commandError(cmd *exec.Cmd, err error, stderr string) error {
 	return fmt.Errorf("%s: %w: %s", name, err, stderr)
 }
 
+func (a *apt) stanza(s *aptSource, suites []string) string {
+	if a.sources {
+		return s.stanza("deb-src", suites, "Targets: Sources\n")
+	}
+	return s.stanza("deb", suites, "Architectures: "+a.arch+"\nTargets: Packages\n")
+}
+
+// groups says which suites are asked, and in which order. The sources of a program
+// are those of the machine's own release, with whose libraries it is compiled: of
+// its backports if it is there.
+func (a *apt) groups() []suiteGroup {
+	if !a.sources {
+		return suiteGroups(a.releases, a.security != nil)
+	}
+	own := cmp.Or(a.own, codenames[len(codenames)-1])
+	return []suiteGroup{{main: []string{own + "-backports"}}, {main: []string{own}}}
+}
+
 // newest asks apt for the newest version of a package in the first group of
 // suites that has it.
 func (a *apt) newest(ctx context.Context, name string) (string, error) {
 	var asked suiteGroup
 	var unverified []aptFailure
-	for _, group := range suiteGroups(a.releases, a.security != nil) {
+	for _, group := range a.groups() {
 		asked.main, asked.security = append(asked.main, group.main...), append(asked.security, group.security...)
 		a.progress.Stage("ask apt for "+name, 0, "")
 		failures, err := a.update(ctx, asked)
@@ -266,6 +322,9 @@ func (a *apt) newest(ctx context.Context, name string) (string, error) {
 
 // noPackage says which kernels there are instead of the package name.
 func (a *apt) noPackage(ctx context.Context, name string) error {
+	if a.sources {
+		return fmt.Errorf("no source package %s at %s", name, strings.Join(a.uris(), " and "))
+	}
 	out, err := output(a.command(ctx, "apt-cache", "pkgnames", "linux-source-"))
 	if err != nil {
 		return err
@@ -328,10 +387,10 @@ func (f aptFailure) unverified() bool { return unverifiedRE.MatchString(f.reason
 func (a *apt) update(ctx context.Context, g suiteGroup) ([]aptFailure, error) {
 	var stanzas []string
 	if a.main != nil {
-		stanzas = append(stanzas, a.main.stanza(g.main, a.arch))
+		stanzas = append(stanzas, a.stanza(a.main, g.main))
 	}
-	if a.security != nil {
-		stanzas = append(stanzas, a.security.stanza(g.security, a.arch))
+	if a.security != nil && len(g.security) > 0 {
+		stanzas = append(stanzas, a.stanza(a.security, g.security))
 	}
 	if err := os.WriteFile(filepath.Join(a.dir, "patchgen.sources"), []byte(strings.Join(stanzas, "\n")), 0o644); err != nil {
 		return nil, err
@@ -414,11 +473,8 @@ func maxVersion(ctx context.Context, versions []string) (string, error) {
 
 // download fetches a package and returns its file.
 func (a *apt) download(ctx context.Context, name, version string) (string, error) {
-	debs := filepath.Join(a.dir, "debs")
-	if err := os.RemoveAll(debs); err != nil {
-		return "", err
-	}
-	if err := os.Mkdir(debs, 0o755); err != nil {
+	debs, err := a.emptied()
+	if err != nil {
 		return "", err
 	}
 	shown, err := output(a.command(ctx, "apt-cache", "show", name+"="+version))
@@ -431,36 +487,98 @@ func (a *apt) download(ctx context.Context, name, version string) (string, error
 			size, _ = strconv.ParseInt(strings.TrimSpace(v), 10, 64)
 		}
 	}
-	a.progress.Stage("download "+name+" "+version, size, "bytes")
-	defer a.progress.End()
-	cmd := a.command(ctx, "apt-get", "-q", "download", name+"="+version)
-	var stderr tail
-	cmd.Stderr = &stderr
-	if err := cmd.Start(); err != nil {
+	if err := a.fetch(ctx, size, "download", name, version); err != nil {
 		return "", err
-	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
-	for running := true; running; {
-		select {
-		case err := <-done:
-			if ctx.Err() != nil {
-				return "", ctx.Err()
-			}
-			if err != nil {
-				return "", commandError(cmd, err, stderr.String())
-			}
-			running = false
-		case <-time.After(200 * time.Millisecond):
-			a.progress.Step(sizeBelow(debs))
-		}
 	}
 	found, err := filepath.Glob(filepath.Join(debs, name+"_*.deb"))
 	if err != nil || len(found) != 1 {
 		return "", fmt.Errorf("apt-get download left %d files instead of one package", len(found))
 	}
-	a.progress.Step(size)
 	return found[0], nil
+}
+
+// fetch runs an apt-get that downloads size bytes of a package.
+func (a *apt) fetch(ctx context.Context, size int64, verb, name, version string, options ...string) error {
+	a.progress.Stage("download "+name+" "+version, size, "bytes")
+	defer a.progress.End()
+	cmd := a.command(ctx, "apt-get", slices.Concat([]string{"-q", verb}, options, []string{name + "=" + version})...)
+	var stderr tail
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	for {
+		select {
+		case err := <-done:
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err != nil {
+				return commandError(cmd, err, stderr.String())
+			}
+			a.progress.Step(size)
+			return nil
+		case <-time.After(200 * time.Millisecond):
+			a.progress.Step(sizeBelow(cmd.Dir))
+		}
+	}
+}
+
+// origRE is what apt-get source --print-uris says of an upstream tarball: 'URI' NAME
+// SIZE SHA256:HASH.
+var origRE = regexp.MustCompile(`(?m)^'[^']*' ([A-Za-z0-9][A-Za-z0-9.+~_-]*\.orig\.tar\.xz) ([0-9]{1,12}) SHA256:([0-9a-f]{64})$`)
+
+// downloadSource fetches the upstream tarball of a source package and returns its
+// file. Debian's own part, which a mirror may lack, is not asked for.
+func (a *apt) downloadSource(ctx context.Context, name, version string) (string, error) {
+	dir, err := a.emptied()
+	if err != nil {
+		return "", err
+	}
+	told, err := output(a.command(ctx, "apt-get", "-q", "source", "--print-uris", "--tar-only", name+"="+version))
+	if err != nil {
+		return "", err
+	}
+	m := origRE.FindStringSubmatch(told)
+	if m == nil {
+		return "", fmt.Errorf("apt-get source %s=%s names no upstream tarball (.orig.tar.xz)", name, version)
+	}
+	size, err := strconv.ParseInt(m[2], 10, 64)
+	if err != nil {
+		return "", err
+	}
+	if err := a.fetch(ctx, size, "source", name, version, "--download-only", "--tar-only"); err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, m[1])
+	// The sum is from the signed index. apt has compared it, too; but this is to be
+	// compiled and run.
+	return file, checkSum(ctx, file, m[3])
+}
+
+// checkSum compares a file with a SHA-256 in hex.
+func checkSum(ctx context.Context, file, want string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, &counter{ctx: ctx, r: f}); err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != want {
+		return fmt.Errorf("%s has the SHA-256 %s, and should have %s", filepath.Base(file), got, want)
+	}
+	return nil
+}
+
+// emptied returns the folder that apt downloads to, with nothing in it.
+func (a *apt) emptied() (string, error) {
+	debs := filepath.Join(a.dir, "debs")
+	return debs, errors.Join(os.RemoveAll(debs), os.Mkdir(debs, 0o755))
 }
 
 // sizeBelow returns the bytes in all files of a folder.

@@ -46,6 +46,11 @@ update)
 download)
 	name=${3%=*} version=${3#*=}
 	cp $FAKE/debs/${name}_${version}_all.deb . ;;
+source)
+	case "$*" in
+	*--print-uris*) cat $FAKE/uris ;;
+	*) cp $FAKE/debs/*.orig.tar.xz . ;;
+	esac ;;
 esac
 `,
 		"bin/apt-cache": `#!/bin/sh

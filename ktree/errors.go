@@ -10,7 +10,7 @@ import (
 type NotFoundError struct{ Spec, Why string }
 
 func (e *NotFoundError) Error() string {
-	return fmt.Sprintf("no kernel tree at %q: %s", e.Spec, e.Why)
+	return fmt.Sprintf("no source tree at %q: %s", e.Spec, e.Why)
 }
 
 func (e *NotFoundError) Unwrap() error { return fs.ErrNotExist }
@@ -25,8 +25,8 @@ type FetchError struct {
 func (e *FetchError) Error() string { return fmt.Sprintf("fetch %s: %v", e.Spec, e.Err) }
 func (e *FetchError) Unwrap() error { return e.Err }
 
-// An UnsupportedError says that something is there, but is no kernel tree
-// or file that patchgen can read.
+// An UnsupportedError says that something is there, but is no tree
+// or file that patchgen can work on.
 type UnsupportedError struct {
 	Name    string // the tree or file
 	Problem string // reads on from the name; says what to do if something can be done

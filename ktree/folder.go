@@ -25,7 +25,7 @@ func openFolder(dir, origin string) (*Tree, error) {
 func newFolder(dir string) (folder, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return folder{}, fmt.Errorf("open kernel tree: %w", err)
+		return folder{}, fmt.Errorf("open tree: %w", err)
 	}
 	return folder{root}, nil
 }
@@ -61,7 +61,7 @@ func (f folder) readFile(name string) ([]byte, error) {
 }
 
 func errTooLarge(name string) error {
-	return &UnsupportedError{name, fmt.Sprintf("is over %d MiB, which no kernel source file is", maxFile>>20)}
+	return &UnsupportedError{name, fmt.Sprintf("is over %d MiB, which no source file is", maxFile>>20)}
 }
 
 func (f folder) has(name string) bool {

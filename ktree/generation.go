@@ -18,7 +18,7 @@ type Test struct {
 	Lacks []string `toml:"lacks"`
 }
 
-// A Generation is a state of the kernel's code that the templates know, told
+// A Generation is a state of a tree's code that the templates know, told
 // by texts and never by version number, because vendors backport.
 type Generation struct {
 	Name  string `toml:"name"`
@@ -45,7 +45,7 @@ func (t *Tree) Passes(tests []Test) (ok bool, failed []string, err error) {
 // Classify returns the one generation whose tests the tree passes. If there is
 // none or more than one, the error is an *UnknownError.
 func (t *Tree) Classify(gens []Generation) (Generation, error) {
-	unknown := &UnknownError{origin: t.origin, release: t.release}
+	unknown := &UnknownError{tree: t.String()}
 	var err error
 	if unknown.results, err = t.Results(gens); err != nil {
 		return Generation{}, err
@@ -231,8 +231,7 @@ func short(s string, n int) string {
 // more than one: what was looked for and what was found, the nearest generation first.
 type UnknownError struct {
 	Matches []string // names of the generations it is of: none, or more than one
-	origin  string
-	release Release
+	tree    string   // for people
 	results []Result // nearest first
 }
 
@@ -262,9 +261,9 @@ func nearer(a, b Result) int {
 
 func (e *UnknownError) Error() string {
 	var b strings.Builder
-	tree := fmt.Sprintf("the code of %s (Linux %s)", e.origin, e.release)
+	tree := "the code of " + e.tree
 	if len(e.Matches) > 1 {
-		fmt.Fprintf(&b, "%s is of more than one generation, %s: its parts are from several kernels, or the tests of these generations are too weak", tree, strings.Join(e.Matches, " and "))
+		fmt.Fprintf(&b, "%s is of more than one generation, %s: its parts are from several releases, or the tests of these generations are too weak", tree, strings.Join(e.Matches, " and "))
 		return b.String()
 	}
 	fmt.Fprintf(&b, "%s is of no known generation", tree)

@@ -41,7 +41,7 @@ func TestKernelDebian(t *testing.T) {
 	if st, err := os.Stat(filepath.Join(tree.Dir(), "scripts/checkpatch.pl")); err != nil || st.Mode()&0o100 == 0 {
 		t.Errorf("scripts/checkpatch.pl cannot be run: %v", err)
 	}
-	if dir, ok := Find(filepath.Join(tree.Dir(), "kernel/dma")); !ok || dir != tree.Dir() {
+	if dir, ok := Find(filepath.Join(tree.Dir(), "kernel/dma"), Linux); !ok || dir != tree.Dir() {
 		t.Errorf("found %q", dir)
 	}
 }

@@ -1,5 +1,5 @@
-// Package ktree opens a kernel source tree for reading: a folder, a revision
-// of a git clone, a tarball or a Debian package.
+// Package ktree opens a source tree of Linux or of QEMU for reading: a folder, a
+// revision of a git clone, a tarball or a Debian package.
 package ktree
 
 import (
@@ -24,8 +24,14 @@ const (
 	maxCache = 32 << 20 // bytes of contents that a Tree keeps
 )
 
-// References are the trees that patchgen is tested on, the oldest first.
-var References = []string{"debian:6.1", "debian:6.12", "debian:7.3"}
+// References returns the trees of a kind that patchgen is tested on, the oldest
+// first.
+func References(k Kind) []string {
+	if k == QEMU {
+		return []string{"debian:qemu"}
+	}
+	return []string{"debian:6.1", "debian:6.12", "debian:7.3"}
+}
 
 // Options say how Open works. The zero value is usable.
 type Options struct {
@@ -35,11 +41,12 @@ type Options struct {
 	Offline  bool              // a package that is not in the cache is an fs.ErrNotExist
 }
 
-// A Tree is a kernel source tree. Its methods may be called from several
+// A Tree is a source tree of Linux or of QEMU. Its methods may be called from several
 // goroutines.
 type Tree struct {
 	src     source
 	origin  string
+	kind    Kind
 	release Release
 	commit  string
 	repo    *git.Repository
@@ -70,14 +77,15 @@ type source interface {
 
 // Open opens the tree that spec names:
 //
-//	PATH             a folder with a kernel tree, or a git clone read at HEAD
+//	PATH             a folder with a tree, or a git clone read at HEAD
 //	PATH@REV         a git clone at a branch, tag, hash or such as HEAD~1
 //	FILE.tar[.xz|.gz] a tarball, unpacked into the cache once
 //	debian:X.Y       Debian's package linux-source-X.Y, fetched into the cache once
+//	debian:qemu      the upstream part of Debian's source package qemu, likewise
 //
 // A git clone is read from its objects alone; its index and worktree stay
 // untouched. The error is an *UnsupportedError for what is there but cannot
-// be read as a kernel tree, and a *MissingToolError where a program is missing.
+// be read as such a tree, and a *MissingToolError where a program is missing.
 func Open(ctx context.Context, spec string, o Options) (*Tree, error) {
 	if o.Progress == nil {
 		o.Progress = progress.Nop{}
@@ -103,9 +111,9 @@ func Open(ctx context.Context, spec string, o Options) (*Tree, error) {
 		}
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("open kernel tree: %w", err)
+		return nil, fmt.Errorf("open tree: %w", err)
 	}
-	return nil, &NotFoundError{spec, "it is no folder, no tarball, no PATH@REV of a git clone, and no Debian package such as debian:6.12"}
+	return nil, &NotFoundError{spec, "it is no folder, no tarball, no PATH@REV of a git clone, and no Debian package such as debian:6.12 or debian:qemu"}
 }
 
 // openDir opens a folder: as a git clone if it is one, at HEAD for rev "".
@@ -123,60 +131,33 @@ func openDir(ctx context.Context, dir, rev string) (*Tree, error) {
 	return openFolder(abs, abs)
 }
 
-// newTree checks that src holds a kernel tree. It closes src on failure.
+// newTree checks what tree src holds. It closes src on failure.
 func newTree(t *Tree) (*Tree, error) {
 	t.cached, t.read = map[string]*content{}, map[string]bool{}
-	release, err := checkRoot(t.src)
+	root, err := checkRoot(t.src)
 	if err != nil {
 		t.src.close()
-		if e := (*notKernelError)(nil); errors.As(err, &e) {
-			return nil, &UnsupportedError{t.origin, "is no kernel tree: " + e.why}
+		if e := (*noTreeError)(nil); errors.As(err, &e) {
+			return nil, &UnsupportedError{t.origin, e.Error()}
 		}
 		return nil, err
 	}
-	t.release = release
-	t.read["Makefile"] = true
+	t.kind, t.release = root.kind, root.release
+	t.read[root.told] = true
 	return t, nil
 }
 
-// checkRoot returns the release of the kernel tree in src, or a
-// *notKernelError.
-func checkRoot(src source) (Release, error) {
-	data, err := src.readFile("Makefile")
-	if errors.Is(err, fs.ErrNotExist) {
-		return Release{}, &notKernelError{"it has no Makefile"}
-	}
-	if err != nil {
-		return Release{}, err
-	}
-	release, ok := parseRelease(data)
-	if !ok {
-		return Release{}, &notKernelError{"its Makefile sets no VERSION and PATCHLEVEL"}
-	}
-	if !src.has("Kconfig") {
-		return Release{}, &notKernelError{"it has no Kconfig"}
-	}
-	if !src.isDir("kernel") {
-		return Release{}, &notKernelError{"it has no folder kernel/"}
-	}
-	return release, nil
-}
-
-type notKernelError struct{ why string }
-
-func (e *notKernelError) Error() string { return e.why }
-
-// Find returns the root of the kernel tree that dir is in.
-func Find(dir string) (string, bool) {
+// Find returns the root of the tree of that kind that dir is in.
+func Find(dir string, k Kind) (string, bool) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return "", false
 	}
 	for {
 		if src, err := newFolder(dir); err == nil {
-			_, err := checkRoot(src)
+			root, err := checkRoot(src)
 			src.close()
-			if err == nil {
+			if err == nil && root.kind == k {
 				return dir, true
 			}
 		}
@@ -219,7 +200,7 @@ func validName(name string) bool {
 // content returns the file from the cache or from the source; t.mu is held.
 func (t *Tree) content(name string) (*content, error) {
 	if !validName(name) {
-		return nil, fmt.Errorf("%q is no path of a file in a kernel tree", name)
+		return nil, fmt.Errorf("%q is no path of a file in a source tree", name)
 	}
 	if c := t.cached[name]; c != nil {
 		return c, nil
@@ -240,8 +221,14 @@ func (t *Tree) content(name string) (*content, error) {
 	return c, nil
 }
 
-// Release returns what the tree's Makefile says.
+// Kind returns what the tree is the source of.
+func (t *Tree) Kind() Kind { return t.kind }
+
+// Release returns what the tree says that it is: a kernel's Makefile, QEMU's VERSION.
 func (t *Tree) Release() Release { return t.release }
+
+// String names the tree and its release for people.
+func (t *Tree) String() string { return fmt.Sprintf("%s (%v %s)", t.origin, t.kind, t.release) }
 
 // Origin says where the tree is from, for people.
 func (t *Tree) Origin() string { return t.origin }

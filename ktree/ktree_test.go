@@ -307,11 +307,11 @@ func TestFind(t *testing.T) {
 	t.Parallel()
 	dir := write(t, t.TempDir(), kernelFiles())
 	for _, sub := range []string{".", "kernel", "kernel/dma"} {
-		if got, ok := Find(filepath.Join(dir, sub)); !ok || got != dir {
+		if got, ok := Find(filepath.Join(dir, sub), Linux); !ok || got != dir {
 			t.Errorf("from %s: %q, %v", sub, got, ok)
 		}
 	}
-	if got, ok := Find(t.TempDir()); ok {
+	if got, ok := Find(t.TempDir(), Linux); ok {
 		t.Errorf("found %q", got)
 	}
 }

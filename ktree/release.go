@@ -7,13 +7,14 @@ import (
 	"strings"
 )
 
-// A Release is a kernel's version, as the head of its Makefile sets it.
+// A Release is a version of Linux or QEMU, as its tree has it.
 type Release struct {
 	Version, Patchlevel, Sublevel int
-	Extra                         string // EXTRAVERSION, such as "-rc1"; mostly ""
+	Extra                         string // of Linux EXTRAVERSION, such as "-rc1"; mostly ""
 }
 
-// String returns what `make kernelversion` prints, such as "6.12.117".
+// String returns what `make kernelversion` prints, such as "6.12.117", or what
+// QEMU's VERSION has.
 func (r Release) String() string {
 	return fmt.Sprintf("%d.%d.%d%s", r.Version, r.Patchlevel, r.Sublevel, r.Extra)
 }

@@ -49,7 +49,7 @@ func openTarball(ctx context.Context, file string, o Options) (*Tree, error) {
 	}
 	format := tarFormat(magic[:n])
 	if format == "" {
-		return nil, &UnsupportedError{abs, "is no tarball (.tar.xz, .tar.gz or .tar) and no folder with a kernel tree"}
+		return nil, &UnsupportedError{abs, "is no tarball (.tar.xz, .tar.gz or .tar) and no folder with a source tree"}
 	}
 	cache, err := cacheDir(o, "tarballs")
 	if err != nil {
@@ -211,7 +211,7 @@ func once(ctx context.Context, dir string, p progress.Reporter, fill func(part s
 }
 
 // unpack unpacks a tarball of a format that tarFormat tells into dir, tells p
-// how many of its size bytes are done, and checks that a kernel tree came out.
+// how many of its size bytes are done, and checks that a source tree came out.
 func unpack(ctx context.Context, r io.Reader, size int64, format, dir, origin string, p progress.Reporter) error {
 	p.Stage("unpack "+filepath.Base(origin), size, "bytes")
 	defer p.End()
@@ -302,7 +302,7 @@ func untar(ctx context.Context, r io.Reader, dir string, step func()) error {
 			return fmt.Errorf("read archive: %w", err)
 		}
 		if bytes += h.Size; entries >= maxEntries || bytes > maxUnpack {
-			return fmt.Errorf("the archive has more than %d entries or %d GiB, which no kernel has", maxEntries, maxUnpack>>30)
+			return fmt.Errorf("the archive has more than %d entries or %d GiB, which no source tree has", maxEntries, maxUnpack>>30)
 		}
 		if h.Typeflag == tar.TypeXGlobalHeader { // git archive writes one
 			continue

@@ -214,7 +214,7 @@ func (a *applier) file(name string) (*Change, error) {
 		return c, nil
 	}
 	if !filepath.IsLocal(name) || name == ".git" || strings.HasPrefix(name, ".git/") {
-		return nil, fmt.Errorf("%q is no path of a file in a kernel tree", name)
+		return nil, fmt.Errorf("%q is no path of a file in a source tree", name)
 	}
 	c := &Change{Path: name}
 	data, err := a.tree.ReadFile(name)

@@ -89,7 +89,7 @@ func TestApplyErrors(t *testing.T) {
 		{"context", strings.ReplaceAll(changeF, " 6\n", " six\n"), "patch 1: f: hunk 1: the tree does not have its lines at line 4"},
 		{"no file", strings.ReplaceAll(changeF, "/f", "/gone"), "patch 1: gone: the tree has no file gone"},
 		{"there already", strings.ReplaceAll(add, "d/new.sh", "kernel/x"), "patch 1: kernel/x: the tree has a file kernel/x already"},
-		{"outside", strings.ReplaceAll(add, "d/new.sh", "../x"), `patch 1: ../x: "../x" is no path of a file in a kernel tree`},
+		{"outside", strings.ReplaceAll(add, "d/new.sh", "../x"), `patch 1: ../x: "../x" is no path of a file in a source tree`},
 		{"git's", strings.ReplaceAll(add, "d/new.sh", ".git/hooks/x"), `no path of a file`},
 		{"link", strings.ReplaceAll(add, "100755", "120000"), "which is no regular file"},
 		{"mode", "diff --git a/f b/f\nold mode 100644\nnew mode 100755\n", "changes the mode from 100644 to 100755"},

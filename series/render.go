@@ -27,8 +27,8 @@ type RenderOptions struct {
 // Render makes the variant of a set of templates for a tree. It reads from the
 // tree the files that are tested or edited, and no other.
 //
-// The error is a *ktree.UnknownError for a tree of no known generation, and an
-// *edit.Error for an edit that found no place, or more than one.
+// The error is a *ktree.UnsupportedError for a tree of another kind than the set's,
+// a *ktree.UnknownError for one of no known generation, and an *edit.Error for an edit that found no place, or more than one.
 func Render(tree *ktree.Tree, set *templates.Set, variant string, o RenderOptions) (*Series, error) {
 	v, err := set.Variant(variant)
 	if err != nil {
@@ -41,6 +41,7 @@ func Render(tree *ktree.Tree, set *templates.Set, variant string, o RenderOption
 
 	s := &Series{
 		Name:       set.Name,
+		Kind:       tree.Kind(),
 		Generation: r.data.Generation,
 		Release:    tree.Release().String(),
 		Origin:     tree.Origin(),

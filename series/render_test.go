@@ -66,7 +66,7 @@ func TestRender(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(s.Patches) != 6 || s.Generation != "G" || s.Release != "6.12.0-test" {
+	if len(s.Patches) != 8 || s.Generation != "G" || s.Release != "6.12.0-test" {
 		t.Errorf("%d patches, generation %s, release %s", len(s.Patches), s.Generation, s.Release)
 	}
 	if strings.Contains(s.Blurb, s.Origin) || !strings.Contains(s.Blurb, "(linux)") {
@@ -114,6 +114,7 @@ func TestRenderReads(t *testing.T) {
 	}
 	want := []string{
 		".gitattributes",
+		"Documentation/PCI/index.rst",
 		"Documentation/admin-guide/kernel-parameters.txt",
 		"Documentation/core-api/dma-attributes.rst",
 		"Documentation/core-api/index.rst",
@@ -121,6 +122,8 @@ func TestRenderReads(t *testing.T) {
 		"Makefile",
 		"arch/x86/Kconfig",
 		"arch/x86/include/asm/alternative.h",
+		"drivers/pci/Kconfig",
+		"drivers/pci/Makefile",
 		"drivers/xen/swiotlb-xen.c",
 		"include/kunit/device.h",
 		"include/kunit/test.h",

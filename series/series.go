@@ -6,6 +6,7 @@ import (
 	"bytes"
 
 	"patchgen/edit"
+	"patchgen/ktree"
 )
 
 // A Series is a list of patches to one tree, each standing on the one before.
@@ -16,11 +17,12 @@ type Series struct {
 
 	Patches []Patch
 
-	Generation string // of the tree's code, as the templates name it
-	Release    string // of the tree, such as "6.12.117"
-	Origin     string // of the tree, for people
-	BaseCommit string // 40 hex digits; "" for a tree that is in no repository
-	Attributes []byte // the tree's own .gitattributes; nil if it has none
+	Kind       ktree.Kind // of the tree
+	Generation string     // of the tree's code, as the templates name it
+	Release    string     // of the tree, such as "6.12.117"
+	Origin     string     // of the tree, for people
+	BaseCommit string     // 40 hex digits; "" for a tree that is in no repository
+	Attributes []byte     // the tree's own .gitattributes; nil if it has none
 }
 
 // A Patch is one commit of a series.

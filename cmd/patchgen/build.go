@@ -16,20 +16,25 @@ import (
 	"patchgen/kbuild"
 	"patchgen/kconfig"
 	"patchgen/ktree"
+	"patchgen/qemubuild"
 	"patchgen/series"
 	"patchgen/templates"
 )
 
 const buildUsage = `patchgen build configures and compiles a kernel tree, without the series and
-with it.
+with it; or QEMU, with it.
 
 Usage:
     patchgen build [--tree TREE] [--patches PATH] [-o DIR] [flags]
+    patchgen build --series qemu-page-dirtying [--tree TREE] [--patches PATH]
+                   [--check] [-o DIR] [flags]
 
 It prints the paths of the two kernels, the unpatched one first. They boot in
 QEMU on x86-64; the patched one has the series' new Kconfig symbols on, its
-tests among them. The tree is copied to the cache and compiled there, and what
-was compiled once from the same is taken from the cache.
+tests among them. Of QEMU it prints the path of qemu-system-x86_64, and then that
+of the folder with its firmware, for -L; with --check it has run the qtests that
+the patches add. The tree is copied to the cache and compiled there, and what was
+compiled once from the same is taken from the cache.
 
 --patches is a folder of *.patch files or an mbox file, as written by patchgen
 emit or git format-patch. As for git am, a hunk may stand at another line than
@@ -38,18 +43,19 @@ the one it names; here only if that is the only place for it.
 Examples:
     $ patchgen build -o kernels
     $ patchgen build --tree ~/linux@v6.12 --patches out --config mine.config
+    $ patchgen build --series qemu-page-dirtying --check
 
-If the kernel with the patches does not compile the exit code is 4; if it is the
-tree as it is, or a wanted Kconfig symbol cannot be had, 3.
+If the kernel or QEMU does not compile with the patches, or a qtest fails, the
+exit code is 4; if it is the kernel as it is, or a wanted Kconfig symbol cannot be had, 3.
 
 Flags:
 `
 
 type buildFlags struct {
 	treeFlags
-	patches, variant, output string
-	config                   []string
-	force, asJSON            bool
+	series, patches, variant, output string
+	config                           []string
+	check, force, asJSON             bool
 }
 
 func build(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -58,20 +64,33 @@ func build(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set.SortFlags = false
 	set.SetOutput(io.Discard)
 	f.treeFlags.add(set)
+	set.StringVar(&f.series, "series", linuxSeries, "`NAME` of the series")
 	set.StringVar(&f.patches, "patches", "", "`PATH` of patches (default: the series that emit writes)")
 	set.StringVar(&f.variant, "variant", "full", "`VARIANT` of that series")
-	set.StringVarP(&f.output, "output-directory", "o", "", "copy the kernels and their configurations to `DIR`")
+	set.StringVarP(&f.output, "output-directory", "o", "", "copy the kernels and their configurations, or QEMU and its firmware, to `DIR`")
 	set.StringArrayVar(&f.config, "config", nil, "`FILE` with CONFIG_NAME=value lines that are wanted, too; again for more")
+	set.BoolVar(&f.check, "check", false, "of QEMU, run the qtests that the patches add")
 	set.BoolVar(&f.force, "force", false, "overwrite files that patchgen did not write")
-	set.BoolVar(&f.asJSON, "json", false, "print the kernels as JSON")
+	set.BoolVar(&f.asJSON, "json", false, "print what was built as JSON")
 	if done, err := parse(set, buildUsage, args, stdout); done {
 		return err
 	}
 	if set.NArg() > 0 {
 		return &usageError{fmt.Errorf("build takes no argument %q", set.Arg(0)), "the tree is given with --tree, patches with --patches"}
 	}
+	templates, err := loadSeries(f.series, f.variant)
+	if err != nil {
+		return err
+	}
+	ofQEMU := templates.Kind == ktree.QEMU
+	if ofQEMU && f.config != nil {
+		return usagef("--config is for kernels, and the series %s is for QEMU", f.series)
+	}
+	if f.check && !ofQEMU {
+		return usagef("--check runs qtests, and the series %s is for Linux", f.series)
+	}
 	if f.tree == "" {
-		f.tree = defaultTree()
+		f.tree = defaultTreeOf(templates.Kind)
 	}
 	config, err := readFragments(f.config)
 	if err != nil {
@@ -87,9 +106,15 @@ func build(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer tree.Close()
-	changes, err := changesFor(tree, f.patches, f.variant)
+	if err := templates.Suits(tree); err != nil {
+		return err
+	}
+	changes, err := changesOf(tree, templates, f.patches, f.variant)
 	if err != nil {
 		return err
+	}
+	if ofQEMU {
+		return f.qemu(ctx, tree, changes, cache, report, stdout, stderr)
 	}
 	unpatched, patched, err := kbuild.Kernels(ctx, tree, changes, kbuild.Options{Cache: cache, Progress: report, Config: config})
 	if err != nil {
@@ -115,7 +140,7 @@ func buildCache() (string, error) {
 		return "", err
 	}
 	if parent := filepath.Dir(cache); strings.ContainsAny(parent, " \t:") {
-		return "", &usageError{fmt.Errorf("the kernel's make cannot work below %q, with a space or a colon", parent), "set XDG_CACHE_HOME to another folder"}
+		return "", &usageError{fmt.Errorf("make cannot work below %q, with a space or a colon", parent), "set XDG_CACHE_HOME to another folder"}
 	}
 	return cache, nil
 }
@@ -137,9 +162,21 @@ func readFragments(files []string) (kconfig.Config, error) {
 	return all, nil
 }
 
-// changesFor returns what the patches at a path change in the tree, or for ""
-// what the variant of the series does that emit writes.
+// changesFor is changesOf for the series for Linux.
 func changesFor(tree *ktree.Tree, patches, variant string) ([]series.Change, error) {
+	set, err := loadSeries(linuxSeries, variant)
+	if err != nil {
+		return nil, err
+	}
+	return changesOf(tree, set, patches, variant)
+}
+
+// changesOf returns what the patches at a path change in the tree, or for ""
+// what the variant of the series does that emit writes.
+func changesOf(tree *ktree.Tree, set *templates.Set, patches, variant string) ([]series.Change, error) {
+	if err := set.Suits(tree); err != nil {
+		return nil, err
+	}
 	if patches != "" {
 		mails, err := series.ReadPatches(patches)
 		if err != nil {
@@ -151,24 +188,86 @@ func changesFor(tree *ktree.Tree, patches, variant string) ([]series.Change, err
 		}
 		return changes, err
 	}
-	_, s, err := rendered(tree, variant)
+	s, err := render(tree, set, variant)
 	if err != nil {
 		return nil, err
 	}
 	return s.Changes(), nil
 }
 
-// rendered returns the series that emit writes, and its templates.
+// rendered returns the series for Linux that emit writes, and its templates.
 func rendered(tree *ktree.Tree, variant string) (*templates.Set, *series.Series, error) {
-	set, err := templates.Load("dma-mark-dirty")
+	set, err := loadSeries(linuxSeries, variant)
 	if err != nil {
 		return nil, nil, err
 	}
-	if _, err := set.Variant(variant); err != nil {
-		return nil, nil, &usageError{err: err}
-	}
-	s, err := series.Render(tree, set, variant, series.RenderOptions{Tool: tool, Call: "--series dma-mark-dirty --variant " + variant})
+	s, err := render(tree, set, variant)
 	return set, s, err
+}
+
+// render renders a series as emit does.
+func render(tree *ktree.Tree, set *templates.Set, variant string) (*series.Series, error) {
+	return series.Render(tree, set, variant, series.RenderOptions{Tool: tool, Call: "--series " + set.Name + " --variant " + variant})
+}
+
+// qemu builds QEMU.
+func (f *buildFlags) qemu(ctx context.Context, tree *ktree.Tree, changes []series.Change, cache string, report *reporter, stdout, stderr io.Writer) error {
+	q, err := qemubuild.Build(ctx, tree, changes, qemubuild.Options{Cache: cache, Progress: report, Check: f.check})
+	if err != nil {
+		return err
+	}
+	if f.output != "" {
+		if err := f.copyQEMU(cache, &q); err != nil {
+			return err
+		}
+	}
+	took := "compiled in " + q.Took.Round(time.Second).String()
+	if q.Cached {
+		took = "from the cache"
+	}
+	switch {
+	case len(q.Checked) > 0:
+		took += "; passed: " + strings.Join(q.Checked, ", ")
+	case f.check:
+		took += "; the patches add no qtest"
+	}
+	fmt.Fprintf(stderr, "patchgen: QEMU %s of %s, %s\n", q.Version, tree.Origin(), took)
+	if f.asJSON {
+		return printJSON(stdout, struct {
+			Origin   string   `json:"origin"`
+			Binary   string   `json:"binary"`
+			Firmware string   `json:"firmware"`
+			Key      string   `json:"key"`
+			Release  string   `json:"release"`
+			Qtests   []string `json:"qtests,omitempty"`
+			Cached   bool     `json:"cached"`
+			Seconds  float64  `json:"seconds"`
+		}{tree.Origin(), q.Binary, q.Firmware, q.Key, q.Version, q.Checked, q.Cached, q.Took.Seconds()})
+	}
+	_, err = fmt.Fprintf(stdout, "%s\n%s\n", q.Binary, q.Firmware)
+	return err
+}
+
+// copyQEMU copies QEMU and its firmware to the output folder, and has it name the
+// copies.
+func (f *buildFlags) copyQEMU(cache string, q *qemubuild.QEMU) error {
+	names, err := filepath.Glob(filepath.Join(q.Firmware, "*"))
+	if err != nil {
+		return err
+	}
+	var files []series.Mail
+	for _, name := range append(names, q.Binary) {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		files = append(files, series.Mail{Name: filepath.Base(name), Data: data})
+	}
+	if err := folderNotWritten(f.output, series.Write(f.output, files, writeOptions(cache, f.force))); err != nil {
+		return err
+	}
+	q.Binary, q.Firmware = filepath.Join(f.output, filepath.Base(q.Binary)), f.output
+	return os.Chmod(q.Binary, 0o755)
 }
 
 // copy copies the kernels to the output folder, and has them name the copies.
@@ -224,12 +323,15 @@ func explainBuild(err error) (code int, hint string, ok bool) {
 		noApply *series.ApplyError
 		lost    *kbuild.LostError
 		kernel  *kbuild.KernelError
+		qemu    *qemubuild.Error
 	)
 	switch {
 	case errors.As(err, &noTool):
 		return exitUnfit, "", true
 	case errors.As(err, &noApply):
 		return exitUnsupported, "rebase the patches on this tree with git am -3 and git format-patch, or leave out --patches", true
+	case errors.As(err, &qemu):
+		return exitCheck, "", true
 	case errors.As(err, &lost):
 		return exitUnsupported, "take the symbol out of --config, or add what it depends on", true
 	case errors.As(err, &kernel):

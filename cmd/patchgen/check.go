@@ -15,6 +15,7 @@ import (
 
 	"patchgen/kbuild"
 	"patchgen/ktree"
+	"patchgen/qemubuild"
 	"patchgen/series"
 	"patchgen/submit/check"
 	"patchgen/submit/patchmail"
@@ -32,13 +33,14 @@ not have written it. It is applied patch by patch to the tree, which is only rea
 and looked at by the tree's own checkpatch.pl and by codespell. One line is one
 finding; a note is what may be as it is.
 
-With --build, what the patches touch is compiled after each of them, with the new
-options off and on, and with sparse: a new warning is a fault. That goes into the
-receipt of the series.
+With --build, what the patches touch is compiled after each of them, for Linux with
+the new options off and on, and with sparse: a new warning is a fault. That goes into
+the receipt of the series.
 
 Examples:
     $ patchgen check dirty --build
     $ patchgen check out --tree ~/linux@v6.12
+    $ patchgen check out --tree debian:qemu
     $ patchgen check dirty --reflected ~/Mail/inbox     what came back, byte for byte
     $ patchgen check --rules                            what is asked for, and by whom
 
@@ -115,7 +117,7 @@ func (f *checkFlags) run(ctx context.Context, p place, stdout, stderr io.Writer)
 	}
 	var unbuilt error
 	if f.build && result.Stats.Applied < result.Stats.Patches {
-		unbuilt = fmt.Errorf("the series does not apply to Linux %s", tree.Release())
+		unbuilt = fmt.Errorf("the series does not apply to %v %s", tree.Kind(), tree.Release())
 	} else if f.build {
 		built, err := f.compile(ctx, tree, p, s, report, stderr)
 		var apply *series.ApplyError // git am takes more, such as symbolic links
@@ -145,8 +147,8 @@ func (f *checkFlags) run(ctx context.Context, p place, stdout, stderr io.Writer)
 		return err
 	}
 	faults := result.Faults()
-	fmt.Fprintf(stderr, "patchgen: %d patches on Linux %s, %d applied by git am; %d faults, %d notes; %s, of that %s by %s\n",
-		result.Stats.Patches, tree.Release(), result.Stats.Applied, faults, len(result.Findings)-faults,
+	fmt.Fprintf(stderr, "patchgen: %d patches on %v %s, %d applied by git am; %d faults, %d notes; %s, of that %s by %s\n",
+		result.Stats.Patches, tree.Kind(), tree.Release(), result.Stats.Applied, faults, len(result.Findings)-faults,
 		seconds(result.Stats.Took), seconds(result.Stats.Scripts), cmp.Or(strings.Join(result.Stats.Tools, ", "), "no program"))
 	if faults > 0 || unbuilt != nil {
 		return &faultsError{faults, unbuilt}
@@ -201,11 +203,20 @@ func (f *checkFlags) compile(ctx context.Context, tree *ktree.Tree, p place, s *
 			return nil, err
 		}
 	}
-	checked, err := kbuild.CheckPatches(ctx, tree, steps, kbuild.Options{Cache: cache, Progress: report})
-	if err != nil {
-		return nil, err
+	var built *receipt.Build
+	if tree.Kind() == ktree.QEMU {
+		checked, err := qemubuild.CheckPatches(ctx, tree, steps, qemubuild.Options{Cache: cache, Progress: report})
+		if err != nil {
+			return nil, err
+		}
+		built = receipt.NewBuildOfQEMU(checked, tree.Origin(), time.Now())
+	} else {
+		checked, err := kbuild.CheckPatches(ctx, tree, steps, kbuild.Options{Cache: cache, Progress: report})
+		if err != nil {
+			return nil, err
+		}
+		built = receipt.NewBuild(checked, tree.Origin(), time.Now())
 	}
-	built := receipt.NewBuild(checked, tree.Origin(), time.Now())
 	if kept != nil {
 		kept.Build = built
 		if err := writeReceipt(kept, p.receipt, files); err != nil {
@@ -276,9 +287,9 @@ var oneLine = strings.NewReplacer("\n", " ", "\r", " ", "\t", " ", "\x1b", "?")
 
 func printRules(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "RULE\tWHAT IS ASKED FOR\tSOURCE")
+	fmt.Fprintln(t, "RULE\tWHAT IS ASKED FOR\tSOURCE FOR LINUX\tFOR QEMU")
 	for _, r := range check.Rules() {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", r.ID, r.What, r.Source)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", r.ID, r.What, r.Source, cmp.Or(r.QEMU, "not asked for"))
 	}
 	return t.Flush()
 }

@@ -21,15 +21,14 @@ import (
 	"patchgen/series"
 	"patchgen/submit/home"
 	"patchgen/submit/receipt"
-	"patchgen/templates"
 )
 
-const emitUsage = `patchgen emit writes the series for a kernel tree, as git format-patch would.
+const emitUsage = `patchgen emit writes a series for a tree, as git format-patch would.
 
 Usage:
-    patchgen emit [--tree TREE] [-o DIR] [flags]
+    patchgen emit [--series NAME] [--tree TREE] [-o DIR] [flags]
 
-It prints where each edit went and how that place was found, then the files.
+The series dma-mark-dirty is for Linux, and qemu-page-dirtying for QEMU. It prints where each edit went and how that place was found, then the files.
 Nothing is written unless every edit found its one place.
 
 A series that is to be sent, and sent again, has a home: a folder with a
@@ -40,6 +39,7 @@ cover letter tells it.
 
 Examples:
     $ patchgen emit --tree debian:6.12 -o out
+    $ patchgen emit --series qemu-page-dirtying --tree ~/qemu -o out
     $ patchgen emit --tree ~/linux@v6.12 --home dirty --signoff
     $ patchgen emit --home dirty
 
@@ -61,7 +61,7 @@ func emit(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set.SortFlags = false
 	set.SetOutput(io.Discard)
 	f.treeFlags.add(set)
-	set.StringVar(&f.series, "series", "dma-mark-dirty", "`NAME` of the series")
+	set.StringVar(&f.series, "series", linuxSeries, "`NAME` of the series")
 	set.StringVar(&f.variant, "variant", "full", "`VARIANT` of the series")
 	set.StringVarP(&f.output, "output-directory", "o", "", "`DIR` for the mails (default: the series' name)")
 	set.StringVar(&f.home, "home", "", "write to the series' home `DIR`, and make it if it is none")
@@ -97,9 +97,6 @@ func emit(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	h, err := f.openHome(set)
 	if err != nil {
 		return err
-	}
-	if f.tree == "" {
-		f.tree = defaultTree()
 	}
 	if f.output == "" {
 		f.output = f.series
@@ -158,12 +155,12 @@ func (f *emitFlags) newHome(author series.Ident) (*home.Home, error) {
 }
 
 func (f *emitFlags) run(ctx context.Context, h *home.Home, stdout, stderr io.Writer) error {
-	set, err := templates.Load(f.series)
+	set, err := loadSeries(f.series, f.variant)
 	if err != nil {
-		return &usageError{err: err}
+		return err
 	}
-	if _, err := set.Variant(f.variant); err != nil {
-		return &usageError{err: err}
+	if f.tree == "" {
+		f.tree = defaultTreeOf(set.Kind)
 	}
 	author, err := f.author(ctx)
 	if err != nil {
@@ -261,8 +258,8 @@ func (f *emitFlags) run(ctx context.Context, h *home.Home, stdout, stderr io.Wri
 	if err := f.report(stdout, s, files, tip); err != nil {
 		return err
 	}
-	fmt.Fprintf(stderr, "patchgen: %d patches for Linux %s (generation %s), read from %d files of %s\n",
-		len(s.Patches), s.Release, s.Generation, len(tree.Read()), s.Origin)
+	fmt.Fprintf(stderr, "patchgen: %d patches for %v %s (generation %s), read from %d files of %s\n",
+		len(s.Patches), s.Kind, s.Release, s.Generation, len(tree.Read()), s.Origin)
 	return nil
 }
 

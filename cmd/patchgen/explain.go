@@ -9,13 +9,15 @@ import (
 	"text/tabwriter"
 
 	"patchgen/edit"
+	"patchgen/ktree"
 	"patchgen/series"
 	"patchgen/templates"
 )
 
-// explainTree prints what a tree is and what would be emitted for it. The error is
-// that of rendering, once all is told.
-func explainTree(ctx context.Context, spec string, set *templates.Set, stdout, stderr io.Writer) error {
+// explainTree prints what a tree is and what would be emitted for it, of the series of
+// that name, or for "" of the one that is for such trees. The error is that of
+// rendering, once all is told.
+func explainTree(ctx context.Context, spec, name string, stdout, stderr io.Writer) error {
 	cache, err := cacheDir()
 	if err != nil {
 		return err
@@ -26,11 +28,28 @@ func explainTree(ctx context.Context, spec string, set *templates.Set, stdout, s
 		return err
 	}
 	defer tree.Close()
+	if name == "" {
+		names, err := templates.For(tree.Kind())
+		if err != nil {
+			return err
+		}
+		if len(names) == 0 {
+			return &ktree.UnsupportedError{Name: tree.String(), Problem: "is a tree that no series is for"}
+		}
+		name = names[0]
+	}
+	set, err := templates.Load(name)
+	if err != nil {
+		return &usageError{err: err}
+	}
+	if err := set.Suits(tree); err != nil {
+		return err
+	}
 	results, err := set.Results(tree)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "Linux %s, %s\n\n", tree.Release(), tree.Origin())
+	fmt.Fprintf(stdout, "%v %s, %s: series %s\n\n", tree.Kind(), tree.Release(), tree.Origin(), set.Name)
 	generation, unknown := set.Classify(tree)
 	if unknown != nil {
 		// Which generation is nearest, and what differs, is in the error.

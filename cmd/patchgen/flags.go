@@ -14,6 +14,7 @@ import (
 	"patchgen/ktree"
 	"patchgen/progress"
 	"patchgen/series"
+	"patchgen/templates"
 )
 
 // cacheDir is the folder of all that patchgen keeps.
@@ -43,14 +44,32 @@ func writeOptions(cache string, force bool) series.WriteOptions {
 	return series.WriteOptions{Force: force, Ledger: filepath.Join(cache, "written")}
 }
 
-// treeFlags say which kernel tree a command works on.
+// The series, one for each kind of tree.
+const (
+	linuxSeries = "dma-mark-dirty"
+	qemuSeries  = "qemu-page-dirtying"
+)
+
+// loadSeries returns the templates of a series, which must have the variant.
+func loadSeries(name, variant string) (*templates.Set, error) {
+	set, err := templates.Load(name)
+	if err == nil {
+		_, err = set.Variant(variant)
+	}
+	if err != nil {
+		return nil, &usageError{err: err}
+	}
+	return set, nil
+}
+
+// treeFlags say which tree a command works on.
 type treeFlags struct {
 	tree    string
 	refresh bool
 }
 
 const (
-	treeUsage    = "kernel `TREE`: folder, clone, PATH@REVISION, .tar.xz or debian:X.Y"
+	treeUsage    = "source `TREE`: folder, clone, PATH@REVISION, .tar.xz, debian:X.Y, or debian:qemu"
 	refreshUsage = "ask for a newer point release of a debian: tree"
 )
 
@@ -62,17 +81,23 @@ func (f *treeFlags) add(set *pflag.FlagSet) {
 func (f *treeFlags) open(ctx context.Context, cache string, report progress.Reporter) (*ktree.Tree, error) {
 	tree, err := ktree.Open(ctx, f.tree, ktree.Options{Cache: cache, Progress: report, Refresh: f.refresh})
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &usageError{err, "--tree takes a folder, a clone, PATH@REVISION, a .tar.xz or debian:X.Y"}
+		return nil, &usageError{err, "--tree takes a folder, a clone, PATH@REVISION, a .tar.xz, debian:X.Y or debian:qemu"}
 	}
 	return tree, err
 }
 
-// defaultTree is the tree that one stands in, else debian:6.12.
-func defaultTree() string {
+// defaultTree is the kernel tree that one stands in, else debian:6.12.
+func defaultTree() string { return defaultTreeOf(ktree.Linux) }
+
+// defaultTreeOf is the tree of a kind that one stands in, else one of Debian's.
+func defaultTreeOf(k ktree.Kind) string {
 	if wd, err := os.Getwd(); err == nil {
-		if dir, ok := ktree.Find(wd); ok {
+		if dir, ok := ktree.Find(wd, k); ok {
 			return dir
 		}
+	}
+	if k == ktree.QEMU {
+		return "debian:qemu"
 	}
 	return "debian:6.12"
 }

@@ -1,5 +1,6 @@
-// Command patchgen carries a change over Linux kernel trees: it emits it as a
-// patch series for the tree that it is pointed at, and proves it in QEMU.
+// Command patchgen carries a change over source trees of Linux, and its other half over
+// those of QEMU: it emits it as a patch series for the tree that it is pointed at, and
+// proves it in QEMU.
 package main
 
 import (
@@ -29,12 +30,13 @@ const (
 	tool    = "patchgen " + version
 )
 
-const usage = `patchgen writes a patch series for the Linux kernel tree that you point it at,
+const usage = `patchgen writes a patch series for the tree of Linux or QEMU that you point it at,
 and proves that it works.
 
 Usage:
     patchgen emit [--tree TREE] [-o DIR] [flags]    write the series as mails
-    patchgen build [--tree TREE] [-o DIR] [flags]   compile the kernel without and with it
+    patchgen build [--tree TREE] [-o DIR] [flags]   compile the kernel without and with it,
+                                                    or QEMU with it
     patchgen initramfs [-o FILE]                    write a root file system to boot it with
     patchgen test [--tree TREE] [flags]             prove it on live migrations in QEMU
     patchgen check PATH [--tree TREE] [--build]     say what a maintainer would object to
@@ -47,11 +49,13 @@ Examples:
     $ git -C ~/linux am $PWD/out/0*-[!c]*.patch
     $ patchgen emit --tree ~/linux@v6.12 --branch dirty
     $ patchgen emit --tree debian:6.1 -v 2 --rfc --signoff -o v2
+    $ patchgen emit --series qemu-page-dirtying --tree ~/qemu -o qemu
     $ patchgen test --tree debian:6.12 --json result.json
 
 TREE is a folder, a git clone (PATH, or PATH@REVISION), a .tar.xz, or
-debian:X.Y, the Debian package linux-source-X.Y, which is downloaded once.
-Without --tree it is the kernel tree that you stand in, else debian:6.12.
+debian:X.Y, the Debian package linux-source-X.Y, or debian:qemu, the upstream part
+of the source package qemu; these are downloaded once. Without --tree it is the
+tree that you stand in, else debian:6.12, or debian:qemu for the series for QEMU.
 
 "patchgen COMMAND --help" lists the flags.
 

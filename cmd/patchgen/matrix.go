@@ -14,13 +14,14 @@ import (
 	"patchgen/edit"
 	"patchgen/kbuild"
 	"patchgen/ktree"
+	"patchgen/qemubuild"
 	"patchgen/series"
 	"patchgen/templates"
 )
 
 // A treeMatrix tells what becomes of each variant of a series on each of some trees.
 type treeMatrix struct {
-	set     *templates.Set
+	sets    []*templates.Set // each is for trees of its kind
 	compile bool
 	report  *reporter
 }
@@ -43,7 +44,9 @@ func (m *treeMatrix) print(ctx context.Context, specs []string, w io.Writer) err
 	}
 	all := len(specs) == 0
 	if all {
-		specs = ktree.References
+		for _, set := range m.sets {
+			specs = append(specs, ktree.References(set.Kind)...)
+		}
 	}
 	var failed matrixError
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
@@ -57,7 +60,11 @@ func (m *treeMatrix) print(ctx context.Context, specs []string, w io.Writer) err
 		if err != nil {
 			return err
 		}
-		err = m.rows(ctx, t, cache, spec, tree, &failed)
+		set := m.sets[0] // whose Suits says what is wrong, if none is for the tree
+		if i := slices.IndexFunc(m.sets, func(s *templates.Set) bool { return s.Kind == tree.Kind() }); i >= 0 {
+			set = m.sets[i]
+		}
+		err = m.rows(ctx, t, cache, spec, tree, set, &failed)
 		tree.Close()
 		if err != nil {
 			return err
@@ -73,9 +80,9 @@ func (m *treeMatrix) print(ctx context.Context, specs []string, w io.Writer) err
 }
 
 // rows prints a line for each variant of a tree.
-func (m *treeMatrix) rows(ctx context.Context, w io.Writer, cache, spec string, tree *ktree.Tree, failed *matrixError) error {
-	for _, variant := range m.set.Variants() {
-		s, err := series.Render(tree, m.set, variant, series.RenderOptions{Tool: tool, Call: "--variant " + variant})
+func (m *treeMatrix) rows(ctx context.Context, w io.Writer, cache, spec string, tree *ktree.Tree, set *templates.Set, failed *matrixError) error {
+	for _, variant := range set.Variants() {
+		s, err := series.Render(tree, set, variant, series.RenderOptions{Tool: tool, Call: "--variant " + variant})
 		unknown, noPlace := (*ktree.UnknownError)(nil), (*edit.Error)(nil)
 		if errors.As(err, &unknown) || errors.As(err, &noPlace) {
 			failed.refused++
@@ -120,6 +127,21 @@ func (m *treeMatrix) compiled(ctx context.Context, cache string, tree *ktree.Tre
 	var patches [][]series.Change
 	for _, p := range s.Patches {
 		patches = append(patches, p.Changes)
+	}
+	if s.Kind == ktree.QEMU {
+		checked, err := qemubuild.CheckPatches(ctx, tree, patches, qemubuild.Options{Cache: cache, Progress: m.report})
+		if err != nil {
+			return "", false, err
+		}
+		for i, p := range checked.Patches {
+			switch {
+			case p.Err != nil:
+				return fmt.Sprintf("patch %d does not compile", i+1), false, nil
+			case len(p.New) > 0:
+				return fmt.Sprintf("patch %d brings %d warnings", i+1, len(p.New)), false, nil
+			}
+		}
+		return "yes, no new warning", true, nil
 	}
 	checked, err := kbuild.CheckPatches(ctx, tree, patches, kbuild.Options{Cache: cache, Progress: m.report})
 	if err != nil {

@@ -18,12 +18,15 @@ import (
 )
 
 const treesUsage = `patchgen trees lists the reference trees: those that patchgen is tested on. Or it
-tells what a tree is, and what comes of the series on many.
+tells what a tree is, and what comes of a series on many.
 
 Usage:
     patchgen trees [--json]
     patchgen trees --explain TREE
     patchgen trees --matrix [--compile] [TREE]...
+
+A tree is of Linux or of QEMU, and each has a series of its own; with --series NAME it
+is about that one alone.
 
 A tree's release and generation are known once it is in the cache, where emit,
 build and test put it; nothing is downloaded for the list.
@@ -40,7 +43,7 @@ again without fuzz: the reference trees that are in the cache, or those named. W
 
     {"include":[{"name":"6.12-full-tcg","tree":"debian:6.12","variant":"full","accel":"tcg"},…]}
 
-with an entry for each tree, variant of the series that patchgen test can prove, and
+with an entry for each tree, variant of dma-mark-dirty that patchgen test can prove, and
 accelerator of this machine: tcg, and kvm where there is a /dev/kvm. tree, variant
 and accel are for the flags of patchgen test with these names; name is fit for a
 file.
@@ -52,7 +55,8 @@ func trees(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set := pflag.NewFlagSet("trees", pflag.ContinueOnError)
 	set.SetOutput(io.Discard)
 	asJSON := set.Bool("json", false, "print a matrix for GitHub Actions")
-	explain := set.String("explain", "", "tell what `TREE` is: a folder, a git clone with or without @revision, a tarball, or debian:VERSION")
+	explain := set.String("explain", "", "tell what `TREE` is: a folder, a git clone with or without @revision, a tarball, debian:VERSION, or debian:qemu")
+	only := set.String("series", "", "`NAME` of the only series that it is about")
 	matrix := set.Bool("matrix", false, "render each variant for each tree")
 	compile := set.Bool("compile", false, "with --matrix, and compile each patch")
 	if done, err := parse(set, treesUsage, args, stdout); done {
@@ -72,23 +76,32 @@ func trees(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	case set.NArg() > 0 && !*matrix:
 		return &usageError{fmt.Errorf("trees takes no argument %q", set.Arg(0)), "a tree is given with --explain, or behind --matrix"}
 	}
-	series, err := templates.Load("dma-mark-dirty")
-	if err != nil {
-		return err
+	if *explain != "" {
+		return explainTree(ctx, *explain, *only, stdout, stderr)
+	}
+	names := templates.Names()
+	if *only != "" {
+		names = []string{*only}
+	}
+	var all []*templates.Set
+	for _, name := range names {
+		s, err := templates.Load(name)
+		if err != nil {
+			return &usageError{err: err}
+		}
+		all = append(all, s)
 	}
 	switch {
 	case *asJSON:
-		return writeMatrix(stdout, series)
-	case *explain != "":
-		return explainTree(ctx, *explain, series, stdout, stderr)
+		return writeMatrix(stdout, all)
 	case *matrix:
-		m := treeMatrix{set: series, compile: *compile, report: newReporter(stderr)}
+		m := treeMatrix{sets: all, compile: *compile, report: newReporter(stderr)}
 		return m.print(ctx, set.Args(), stdout)
 	}
-	return listTrees(ctx, stdout, series)
+	return listTrees(ctx, stdout, all)
 }
 
-func writeMatrix(w io.Writer, set *templates.Set) error {
+func writeMatrix(w io.Writer, sets []*templates.Set) error {
 	type entry struct {
 		Name    string `json:"name"`
 		Tree    string `json:"tree"`
@@ -102,7 +115,7 @@ func writeMatrix(w io.Writer, set *templates.Set) error {
 	var matrix struct {
 		Include []entry `json:"include"`
 	}
-	for _, tree := range ktree.References {
+	for _, set := range sets {
 		for _, variant := range set.Variants() {
 			v, err := set.Variant(variant)
 			if err != nil {
@@ -111,37 +124,41 @@ func writeMatrix(w io.Writer, set *templates.Set) error {
 			if !v.Switch {
 				continue
 			}
-			for _, accel := range accels {
-				name := strings.TrimPrefix(tree, "debian:") + "-" + variant + "-" + accel
-				matrix.Include = append(matrix.Include, entry{name, tree, variant, accel})
+			for _, tree := range ktree.References(set.Kind) {
+				for _, accel := range accels {
+					name := strings.TrimPrefix(tree, "debian:") + "-" + variant + "-" + accel
+					matrix.Include = append(matrix.Include, entry{name, tree, variant, accel})
+				}
 			}
 		}
 	}
 	return json.NewEncoder(w).Encode(matrix)
 }
 
-func listTrees(ctx context.Context, w io.Writer, set *templates.Set) error {
+func listTrees(ctx context.Context, w io.Writer, sets []*templates.Set) error {
 	cache, err := cacheDir()
 	if err != nil {
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "TREE\tRELEASE\tGENERATION\tWHAT IT IS")
-	for _, spec := range ktree.References {
-		tree, err := ktree.Open(ctx, spec, ktree.Options{Cache: cache, Offline: true})
-		if errors.Is(err, fs.ErrNotExist) {
-			fmt.Fprintf(t, "%s\t\t\tnot in the cache\n", spec)
-			continue
+	fmt.Fprintln(t, "TREE\tSERIES\tRELEASE\tGENERATION\tWHAT IT IS")
+	for _, set := range sets {
+		for _, spec := range ktree.References(set.Kind) {
+			tree, err := ktree.Open(ctx, spec, ktree.Options{Cache: cache, Offline: true})
+			if errors.Is(err, fs.ErrNotExist) {
+				fmt.Fprintf(t, "%s\t%s\t\t\tnot in the cache\n", spec, set.Name)
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			gen, err := set.Classify(tree)
+			tree.Close()
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(t, "%s\t%s\t%v\t%s\t%s\n", spec, set.Name, tree.Release(), gen.Name, gen.About)
 		}
-		if err != nil {
-			return err
-		}
-		gen, err := set.Classify(tree)
-		tree.Close()
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(t, "%s\t%v\t%s\t%s\n", spec, tree.Release(), gen.Name, gen.About)
 	}
 	return t.Flush()
 }

@@ -77,6 +77,9 @@ func Check(ctx context.Context, tree *ktree.Tree, s *patchmail.Series, o Options
 		o.Progress = progress.Nop{}
 	}
 	c := &checker{s: s, o: o}
+	if tree != nil {
+		c.kind = tree.Kind()
+	}
 	start := time.Now()
 	if !o.NoScripts {
 		if err := c.needTools(tree); err != nil {
@@ -134,6 +137,7 @@ func Check(ctx context.Context, tree *ktree.Tree, s *patchmail.Series, o Options
 	o.Progress.End()
 
 	c.merge()
+	c.findings = slices.DeleteFunc(c.findings, func(f Finding) bool { return !asked(f.Rule, c.kind) })
 	slices.SortStableFunc(c.findings, compare)
 	r := &Result{
 		Findings: append([]Finding{}, c.findings...),
@@ -149,6 +153,7 @@ func Check(ctx context.Context, tree *ktree.Tree, s *patchmail.Series, o Options
 type checker struct {
 	s        *patchmail.Series
 	o        Options
+	kind     ktree.Kind // of the tree; without one, Linux
 	findings []Finding
 	tools    []string
 	scripts  time.Duration

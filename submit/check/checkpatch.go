@@ -55,7 +55,7 @@ func (c *checker) checkpatch(ctx context.Context, src *source, h *history) error
 	jobs = min(jobs, len(numbers))
 	roots := make([]*root, jobs)
 	for i := range roots {
-		roots[i] = &root{dir: filepath.Join(dir, strconv.Itoa(i)), h: h}
+		roots[i] = &root{dir: filepath.Join(dir, strconv.Itoa(i)), script: checkpatchOf[c.kind], h: h}
 		if i == 0 {
 			err = roots[0].fill(ctx, src, c.s)
 		} else {
@@ -110,6 +110,13 @@ func (c *checker) messages(all []Finding) {
 		}
 		seen[f] = true
 		m := c.s.Patches[f.Patch-1]
+		if f.Type == "" { // of QEMU, whose maintainers take its warnings for hints
+			if f.Fault = strings.HasPrefix(f.Problem, "ERROR"); f.Fault {
+				f.Do = "mend it"
+			}
+			c.add(f)
+			continue
+		}
 		f.Fault = true
 		f.Do = "mend it, or say in the cover letter, naming " + f.Type + ", why it is left as it is"
 		by := "the cover letter"
@@ -224,9 +231,36 @@ func feed(m *patchmail.Mail) *fed {
 
 func oneLineOf(s string) string { return strings.Join(strings.Fields(s), " ") }
 
+// A checkScript is what a kind of tree has as its scripts/checkpatch.pl.
+type checkScript struct {
+	options []string
+	message *regexp.Regexp // a line of it: number, severity, type, text
+	// What makes a tree of that kind (top_of_kernel_tree in checkpatch.pl and
+	// get_maintainer.pl), and what they read.
+	files, dirs []string
+}
+
+var checkpatchOf = map[ktree.Kind]checkScript{
+	// As of Linux 6.1 to 7.3.
+	ktree.Linux: {
+		options: []string{"--strict", "--show-types"},
+		message: regexp.MustCompile(`^-:(\d+): (ERROR|WARNING|CHECK):([A-Z0-9_]+): (.*)$`),
+		files: []string{
+			"COPYING", "CREDITS", "Kbuild", "MAINTAINERS", "Makefile", "README", ".checkpatch.conf", ".get_maintainer.ignore",
+			"scripts/checkpatch.pl", "scripts/get_maintainer.pl", "scripts/spelling.txt", "scripts/const_structs.checkpatch",
+		},
+		dirs: []string{"Documentation", "arch", "include", "drivers", "fs", "init", "ipc", "kernel", "lib", "scripts"},
+	},
+	// As of QEMU 10.0. It has no types, and its --strict only changes the exit code.
+	ktree.QEMU: {
+		message: regexp.MustCompile(`^-:(\d+): (ERROR|WARNING):()\s*(.*)$`),
+		files:   []string{"COPYING", "MAINTAINERS", "Makefile", "README.rst", "VERSION", "scripts/checkpatch.pl", "scripts/get_maintainer.pl"},
+		dirs:    []string{"docs", "linux-user", "system", "scripts"},
+	},
+}
+
 var (
 	nameLine = regexp.MustCompile(`(?m)^(?:\+\+\+\s+(\S+)|diff --git.*?(\S+)$)`)
-	aMessage = regexp.MustCompile(`^-:(\d+): (ERROR|WARNING|CHECK):([A-Z0-9_]+): (.*)$`)
 )
 
 // unsafeLine returns a line of a patch that checkpatch.pl takes for a file's name
@@ -250,8 +284,8 @@ func (r *root) checkpatch(ctx context.Context, n int, m *patchmail.Mail) ([]Find
 	// No .git: the script would run git in the clone that it stands in, and hand
 	// licenses of the patch to a shell.
 	env := append(environment(), "HOME="+r.dir, "GIT_DIR="+filepath.Join(r.dir, "no", "git"))
-	stdout, stderr, err := run(ctx, r.dir, env, in.text.Bytes(), "perl", filepath.Join("scripts", "checkpatch.pl"),
-		"--root=.", "--strict", "--no-summary", "--show-types", "--terse", "--emacs", "--color=never", "-")
+	args := append([]string{filepath.Join("scripts", "checkpatch.pl"), "--root=.", "--no-summary", "--terse", "--emacs", "--color=never"}, r.script.options...)
+	stdout, stderr, err := run(ctx, r.dir, env, in.text.Bytes(), "perl", append(args, "-")...)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -260,7 +294,7 @@ func (r *root) checkpatch(ctx context.Context, n int, m *patchmail.Mail) ([]Find
 	}
 	var all []Finding
 	for line := range strings.Lines(string(stdout)) {
-		at := aMessage.FindStringSubmatch(strings.TrimSuffix(line, "\n"))
+		at := r.script.message.FindStringSubmatch(strings.TrimSuffix(line, "\n"))
 		if at == nil {
 			continue
 		}
@@ -268,7 +302,11 @@ func (r *root) checkpatch(ctx context.Context, n int, m *patchmail.Mail) ([]Find
 		if i := number(at[1]); i >= 1 && i <= len(in.places) {
 			where = in.places[i-1]
 		}
-		all = append(all, Finding{Patch: n, Rule: "checkpatch", Type: at[3], Where: where, Problem: at[2] + " " + at[3] + ": " + at[4]})
+		problem := at[2] + ": " + at[4]
+		if at[3] != "" {
+			problem = at[2] + " " + at[3] + ": " + at[4]
+		}
+		all = append(all, Finding{Patch: n, Rule: "checkpatch", Type: at[3], Where: where, Problem: problem})
 	}
 	// 0 is clean and 1 is not; all else is perl's.
 	exit := (*exec.ExitError)(nil)
@@ -278,38 +316,29 @@ func (r *root) checkpatch(ctx context.Context, n int, m *patchmail.Mail) ([]Find
 	return all, nil
 }
 
-// A root is a folder that checkpatch.pl takes for a kernel tree. It has what the
-// script looks at (scripts/checkpatch.pl of Linux 6.1 to 7.3).
+// A root is a folder that checkpatch.pl takes for a tree. It has what the script looks
+// at.
 type root struct {
-	dir string
-	h   *history
-	at  int // the patch whose files are there as before it
+	dir    string
+	script checkScript
+	h      *history
+	at     int // the patch whose files are there as before it
 }
-
-// What makes a kernel tree (top_of_kernel_tree in checkpatch.pl and
-// get_maintainer.pl), and what they read.
-var (
-	rootFiles = []string{
-		"COPYING", "CREDITS", "Kbuild", "MAINTAINERS", "Makefile", "README", ".checkpatch.conf", ".get_maintainer.ignore",
-		"scripts/checkpatch.pl", "scripts/get_maintainer.pl", "scripts/spelling.txt", "scripts/const_structs.checkpatch",
-	}
-	rootDirs = []string{"Documentation", "arch", "include", "drivers", "fs", "init", "ipc", "kernel", "lib", "scripts"}
-)
 
 // fill makes the folder as the tree is before all patches.
 func (r *root) fill(ctx context.Context, src *source, s *patchmail.Series) error {
-	for _, d := range rootDirs {
+	for _, d := range r.script.dirs {
 		if err := os.MkdirAll(filepath.Join(r.dir, d), 0o777); err != nil {
 			return err
 		}
 	}
-	for _, name := range rootFiles {
+	for _, name := range r.script.files {
 		f, err := src.file(name)
 		if err != nil {
 			return err
 		}
 		if !f.there() && name == "scripts/checkpatch.pl" {
-			return &ktree.UnsupportedError{Name: src.tree.Origin(), Problem: "has no scripts/checkpatch.pl: give a whole kernel tree"}
+			return &ktree.UnsupportedError{Name: src.tree.Origin(), Problem: "has no scripts/checkpatch.pl: give a whole tree"}
 		}
 		if f.there() {
 			if err := put(r.dir, name, f); err != nil {
@@ -338,13 +367,13 @@ func (r *root) fill(ctx context.Context, src *source, s *patchmail.Series) error
 		}
 		return r.put(name, file{mode: 0o100644, data: data})
 	}
-	if want.headers {
+	if want.headers && src.tree.Kind() == ktree.Linux {
 		err := src.walk(ctx, "include", func(name string) bool { return strings.HasSuffix(name, ".h") }, copyFile)
 		if err != nil {
 			return err
 		}
 	}
-	if want.bindings != nil {
+	if want.bindings != nil && src.tree.Kind() == ktree.Linux {
 		return src.walk(ctx, "Documentation/devicetree/bindings", func(string) bool { return true }, func(name string, data []byte) error {
 			if !slices.ContainsFunc(want.bindings, func(b string) bool { return bytes.Contains(data, []byte(b)) }) {
 				return nil
@@ -359,7 +388,7 @@ func (r *root) fill(ctx context.Context, src *source, s *patchmail.Series) error
 // comes in patches is only looked at.
 func (r *root) put(name string, f file) error {
 	switch {
-	case slices.Contains(rootFiles, name) && (strings.HasSuffix(name, ".pl") || name[0] == '.'), strings.HasPrefix(name, "."),
+	case slices.Contains(r.script.files, name) && (strings.HasSuffix(name, ".pl") || name[0] == '.'), strings.HasPrefix(name, "."),
 		!plainPath.MatchString(name), f.there() && f.mode != 0o100644 && f.mode != 0o100755:
 		return nil
 	}

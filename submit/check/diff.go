@@ -36,7 +36,7 @@ func (c *checker) diff(n int, m *patchmail.Mail) {
 		name := cmpOr(f.NewName, f.OldName)
 		for _, name := range []string{f.OldName, f.NewName} {
 			if name != "" && (!plainPath.MatchString(name) || strings.HasPrefix(name, "-") || !inTree(name)) {
-				odd = append(odd, spot{name, "this is no name for a file of a kernel tree"})
+				odd = append(odd, spot{name, "this is no name for a file of a source tree"})
 				break
 			}
 		}

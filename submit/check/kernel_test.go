@@ -243,7 +243,7 @@ func TestCheckpatch(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				r := &root{dir: filepath.Join(t.TempDir(), "root"), h: h}
+				r := &root{dir: filepath.Join(t.TempDir(), "root"), script: checkpatchOf[tree.Kind()], h: h}
 				if err := r.fill(t.Context(), src, s); err != nil {
 					t.Fatal(err)
 				}
@@ -277,7 +277,7 @@ func TestCheckpatch(t *testing.T) {
 func clone(t *testing.T, tree *ktree.Tree) *ktree.Tree {
 	t.Helper()
 	w := part(t, tree)
-	for _, dir := range append([]string{"scripts", "include", "Documentation/devicetree/bindings", "kernel"}, rootFiles...) {
+	for _, dir := range append([]string{"scripts", "include", "Documentation/devicetree/bindings", "kernel"}, checkpatchOf[ktree.Linux].files...) {
 		cmd := exec.Command("cp", "-r", "--parents", dir, w.dir)
 		cmd.Dir = tree.Dir()
 		if out, err := cmd.CombinedOutput(); err != nil && !strings.Contains(dir, ".") {

@@ -154,7 +154,7 @@ var fresh = template.Must(template.New(File).Funcs(template.FuncMap{"q": strconv
 series = {{q .Series}}
 variant = {{q .Variant}}
 
-# The kernel tree that it is for.
+# The tree that it is for.
 tree = {{q .Tree}}
 
 # Who it is from; without it, whom git knows.

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"patchgen/kbuild"
+	"patchgen/qemubuild"
 )
 
 // NewBuild returns what kbuild.CheckPatches showed of a tree from origin.
@@ -17,6 +18,19 @@ func NewBuild(c *kbuild.Checked, origin string, now time.Time) *Build {
 			build.On = &on
 		}
 		b.Patches = append(b.Patches, build)
+	}
+	return b
+}
+
+// NewBuildOfQEMU returns what qemubuild.CheckPatches showed of a tree from origin.
+func NewBuildOfQEMU(c *qemubuild.Checked, origin string, now time.Time) *Build {
+	b := &Build{Time: now.UTC().Truncate(time.Second), Origin: public(origin), Compiler: c.Compiler, Folders: []string{c.Target}}
+	for _, p := range c.Patches {
+		r := Compiled{Compiled: notNil(p.Compiled), New: notNil(p.New), Gone: []string{}}
+		if p.Err != nil {
+			r.Error = p.Err.Error()
+		}
+		b.Patches = append(b.Patches, PatchBuild{Off: &r})
 	}
 	return b
 }

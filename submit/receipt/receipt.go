@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"patchgen/ktree"
 	"patchgen/qemutest"
 	"patchgen/series"
 	"patchgen/submit/patchmail"
@@ -51,6 +52,7 @@ type Templates struct {
 
 // A Tree is what a series is for.
 type Tree struct {
+	Kind    string `json:"kind,omitempty"` // "QEMU"; "" for Linux
 	Origin  string `json:"origin"`
 	Release string `json:"release"`
 	Commit  string `json:"commit,omitempty"`
@@ -76,8 +78,8 @@ type Build struct {
 	Time     time.Time    `json:"time"`
 	Origin   string       `json:"origin"` // of the tree
 	Compiler string       `json:"compiler"`
-	Sparse   string       `json:"sparse"`  // its version
-	Folders  []string     `json:"folders"` // that were compiled, each whole
+	Sparse   string       `json:"sparse"`  // its version; "" where it was not run, as for QEMU
+	Folders  []string     `json:"folders"` // that were compiled, each whole; of QEMU the program
 	Patches  []PatchBuild `json:"patches"`
 }
 
@@ -212,6 +214,9 @@ func (r *Receipt) Holds(patches []*patchmail.Mail, ids []patchmail.ID) error {
 func (r *Receipt) SetSeries(s *series.Series, t Templates) {
 	r.Templates = &t
 	r.Tree = &Tree{Origin: public(s.Origin), Release: s.Release, Commit: s.BaseCommit}
+	if s.Kind != ktree.Linux {
+		r.Tree.Kind = s.Kind.String()
+	}
 	for i, p := range s.Patches[:min(len(s.Patches), len(r.Patches))] {
 		r.Patches[i].Edits = nil
 		for _, e := range p.Edits {

@@ -42,7 +42,7 @@ func full(t testing.TB) *Receipt {
 	s := &series.Series{Origin: "/home/somebody/linux", Release: "6.12.1", BaseCommit: strings.Repeat("ab", 20)}
 	s.Patches = []series.Patch{{Edits: []series.PlacedEdit{{File: "kernel/dma/direct.c", Function: "f", Place: edit.Place{Line: 12, How: "after g(…)"}}}}}
 	r.SetSeries(s, Templates{"dma-mark-dirty", "full", strings.Repeat("12", 32), "direct"})
-	r.Build = &Build{Time: day, Origin: "linux", Compiler: "gcc 12", Folders: []string{"kernel/dma/", "drivers/xen/"}}
+	r.Build = &Build{Time: day, Origin: "linux", Compiler: "gcc 12", Sparse: "0.6.4", Folders: []string{"kernel/dma/", "drivers/xen/"}}
 	for range patches {
 		c := &Compiled{Compiled: []string{"kernel/dma/direct.c"}, New: []string{}, Gone: []string{}}
 		r.Build.Patches = append(r.Build.Patches, PatchBuild{Off: c, On: c})

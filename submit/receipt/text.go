@@ -8,6 +8,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"patchgen/ktree"
 	"patchgen/qemutest"
 )
 
@@ -56,7 +57,11 @@ func (b *Build) sentence() string {
 	if slices.ContainsFunc(b.Patches, func(p PatchBuild) bool { return p.On != nil }) {
 		options = ", the new options off and on"
 	}
-	return fmt.Sprintf("Compiled after each patch: %s of %s, with %s, W=1 and sparse%s: no new warning.", list(b.Folders), b.Origin, b.Compiler, options)
+	with := ""
+	if b.Sparse != "" {
+		with = ", W=1 and sparse"
+	}
+	return fmt.Sprintf("Compiled after each patch: %s of %s, with %s%s%s: no new warning.", list(b.Folders), b.Origin, b.Compiler, with, options)
 }
 
 // sentences tells one test of a tree.
@@ -131,7 +136,7 @@ func (r *Receipt) Text() string {
 		fmt.Fprintf(&b, "\nRendered from templates/%s, variant %s, digest %.12s, for a tree of the generation %s.\n", t.Series, t.Variant, t.Digest, t.Generation)
 	}
 	if t := r.Tree; t != nil {
-		fmt.Fprintf(&b, "For Linux %s, %s%s.\n", t.Release, t.Origin, prefixed(", commit ", t.Commit))
+		fmt.Fprintf(&b, "For %s %s, %s%s.\n", cmp.Or(t.Kind, ktree.Linux.String()), t.Release, t.Origin, prefixed(", commit ", t.Commit))
 	}
 	b.WriteString("\nPATCHES\n")
 	for i, p := range r.Patches {
@@ -157,7 +162,11 @@ func prefixed(prefix, s string) string {
 }
 
 func (b *Build) text(w *strings.Builder) {
-	fmt.Fprintf(w, "\nCOMPILED  %s, %s, W=1 C=1: %s of %s\n", b.Time.Format("2006-01-02 15:04:05Z"), b.Compiler, list(b.Folders), b.Origin)
+	with, options := "", [2]string{"", ""}
+	if b.Sparse != "" {
+		with, options = ", W=1 C=1", [2]string{"  options off", "  options on "}
+	}
+	fmt.Fprintf(w, "\nCOMPILED  %s, %s%s: %s of %s\n", b.Time.Format("2006-01-02 15:04:05Z"), b.Compiler, with, list(b.Folders), b.Origin)
 	for i, p := range b.Patches {
 		for j, c := range p.Builds() {
 			result := fmt.Sprintf("%d new warnings, %d gone", len(c.New), len(c.Gone))
@@ -167,7 +176,7 @@ func (b *Build) text(w *strings.Builder) {
 			if c.Lost != "" {
 				result += "; " + c.Lost
 			}
-			fmt.Fprintf(w, "%2d  options %-3s  %s\n", i+1, []string{"off", "on"}[j], result)
+			fmt.Fprintf(w, "%2d%s  %s\n", i+1, options[j], result)
 			for _, warning := range c.New {
 				fmt.Fprintf(w, "      new: %s\n", warning)
 			}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,10 +26,16 @@ const (
 	scriptLimit = 5 * time.Minute // for one patch; it is a second or two
 )
 
-// scriptOptions are known to all scripts since 2010. Without --tree no other
-// files are needed, and without git the result does not depend on a clone's
-// history.
-var scriptOptions = []string{"--no-tree", "--nogit", "--nogit-fallback", "--norolestats", "--roles"}
+// scriptOptions are known to all scripts since 2010. Without git the result does not
+// depend on a clone's history.
+var scriptOptions = []string{"--nogit", "--nogit-fallback", "--norolestats", "--roles"}
+
+// That of Linux needs no other files without --tree. That of QEMU has no such option,
+// and wants to see these (top_of_tree); a folder has a slash at its end.
+var (
+	noTree = []string{"--no-tree"}
+	ofQEMU = []string{"COPYING", "Makefile", "VERSION", "docs/", "linux-user/", "system/"}
+)
 
 // runScript runs the tree's get_maintainer.pl for each patch and fills in the
 // entries. If it cannot be run here, it returns why.
@@ -55,6 +62,10 @@ func runScript(ctx context.Context, d *database, patches []patch, entries [][]en
 		return "", err
 	}
 
+	options := scriptOptions
+	if d.tree.Kind() == ktree.Linux {
+		options = slices.Concat(noTree, scriptOptions)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
@@ -67,7 +78,7 @@ func runScript(ctx context.Context, d *database, patches []patch, entries [][]en
 				return
 			}
 			var err error
-			if entries[i], patches[i].found.notes, err = runPerl(ctx, perl, dir, i, patches[i]); err != nil {
+			if entries[i], patches[i].found.notes, err = runPerl(ctx, perl, options, dir, i, patches[i]); err != nil {
 				cancel(err)
 			}
 		})
@@ -92,6 +103,16 @@ func extract(d *database, program []byte, patches []patch, dir string) error {
 		touched = append(touched, p.files...)
 	}
 	names := []string{"MAINTAINERS", ".mailmap", ".get_maintainer.ignore"}
+	folders := d.foldersFor(touched)
+	if d.tree.Kind() == ktree.QEMU {
+		for _, name := range ofQEMU {
+			if folder, ok := strings.CutSuffix(name, "/"); ok {
+				folders = append(folders, folder)
+			} else {
+				names = append(names, name)
+			}
+		}
+	}
 	for _, name := range touched {
 		if strings.HasSuffix(name, ".yaml") && fs.ValidPath(name) {
 			names = append(names, name)
@@ -108,7 +129,7 @@ func extract(d *database, program []byte, patches []patch, dir string) error {
 		}
 		files[name] = data
 	}
-	for _, name := range d.foldersFor(touched) {
+	for _, name := range folders {
 		if err := os.MkdirAll(filepath.Join(dir, filepath.FromSlash(name)), 0o777); err != nil {
 			return err
 		}
@@ -140,7 +161,7 @@ var noVCS = regexp.MustCompile(`(?m)^(.*No supported VCS found|Using a git repos
 var missingModule = regexp.MustCompile(`(?m)^Can't locate (\S+)\.pm in @INC`)
 
 // runPerl runs the script in dir/tree for the patch with index i.
-func runPerl(ctx context.Context, perl, dir string, i int, p patch) ([]entry, []string, error) {
+func runPerl(ctx context.Context, perl string, options []string, dir string, i int, p patch) ([]entry, []string, error) {
 	notes := p.found.notes
 	file := filepath.Join(dir, strconv.Itoa(i+1)+".patch")
 	if err := os.WriteFile(file, p.text, 0o666); err != nil {
@@ -148,7 +169,7 @@ func runPerl(ctx context.Context, perl, dir string, i int, p patch) ([]entry, []
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, scriptLimit, fmt.Errorf("it took more than %v", scriptLimit))
 	defer cancel()
-	cmd := exec.CommandContext(limited, perl, append(append([]string{scriptName}, scriptOptions...), file)...)
+	cmd := exec.CommandContext(limited, perl, slices.Concat([]string{scriptName}, options, []string{file})...)
 	cmd.WaitDelay = 5 * time.Second
 	cmd.Dir = filepath.Join(dir, "tree")
 	// Its settings are looked for in HOME, too (get_maintainer.pl: which_conf).

@@ -1,4 +1,4 @@
-package kbuild
+package workshop
 
 import (
 	"bufio"
@@ -14,6 +14,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -27,21 +28,22 @@ import (
 	"patchgen/series"
 )
 
-// A listing has what a tree holds, by slash path: files and symbolic links.
-type listing map[string]entry
+// A Listing has what a tree holds, by slash path: files and symbolic links.
+type Listing map[string]Entry
 
-type entry struct {
-	mode fs.FileMode // 0644, 0755 or fs.ModeSymlink
-	id   string      // the same for the same contents, as long as the tree's source is the same
+// An Entry is a file or a link.
+type Entry struct {
+	Mode fs.FileMode // 0644, 0755 or fs.ModeSymlink
+	ID   string      // the same for the same contents, as long as the tree's source is the same
 }
 
 // dirs returns the folders of the files. It fails if a path leads out of the
 // tree, or one is a file and a folder.
-func (l listing) dirs() (map[string]bool, error) {
+func (l Listing) dirs() (map[string]bool, error) {
 	dirs := map[string]bool{".": true}
 	for name := range l {
 		if !filepath.IsLocal(name) || path.Clean(name) != name || strings.ContainsRune(name, 0) {
-			return nil, &ktree.UnsupportedError{Name: strconv.Quote(name), Problem: "is no path of a file in a kernel tree"}
+			return nil, &ktree.UnsupportedError{Name: strconv.Quote(name), Problem: "is no path of a file in a source tree"}
 		}
 		for dir := path.Dir(name); !dirs[dir]; dir = path.Dir(dir) {
 			if _, file := l[dir]; file {
@@ -53,25 +55,46 @@ func (l listing) dirs() (map[string]bool, error) {
 	return dirs, nil
 }
 
-// A source is where a workspace's files come from. Nothing is written there.
-type source interface {
-	// identity is the same for the same contents.
-	identity() string
-	list(ctx context.Context) (listing, error)
+// A Source is where the files of a copy come from. Nothing is written there.
+type Source interface {
+	// Identity is the same for the same contents.
+	Identity() string
+	List(ctx context.Context) (Listing, error)
 	// read calls f with the contents of each of names, in order.
-	read(ctx context.Context, names []string, l listing, f func(name string, data []byte) error) error
+	read(ctx context.Context, names []string, l Listing, f func(name string, data []byte) error) error
 }
 
 var unfit = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
 
-// placeName names a workspace by where its tree is from.
+// placeName names a folder by where its tree is from.
 func placeName(place string) string {
 	return fmt.Sprintf("%s-%.8x", unfit.ReplaceAllString(filepath.Base(place), "-"), sha256.Sum256([]byte(place)))
 }
 
-// newSource finds out where the tree's files are, and the name of its
-// workspace: the same for another state of the same clone, folder or package.
-func newSource(tree *ktree.Tree, cache string) (src source, name string, err error) {
+// Open finds out where the tree's files are, and returns the folder below cache/sub
+// for what is made of them, which it makes: the same for another state of the same
+// clone, folder or package. A person's folder is read for what changed in it.
+func Open(ctx context.Context, tree *ktree.Tree, cache, sub string, report progress.Reporter) (src Source, dir string, err error) {
+	src, name, err := place(tree, cache)
+	if err != nil {
+		return nil, "", err
+	}
+	dir = filepath.Join(cache, sub, name)
+	if strings.ContainsAny(dir, " \t:") {
+		return nil, "", fmt.Errorf("make cannot work below %s, as there is a space or a colon in it: set XDG_CACHE_HOME to another folder", dir)
+	}
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return nil, "", err
+	}
+	if src == nil {
+		src, err = newFolder(ctx, tree.Dir(), tree.Kind(), filepath.Join(dir, "folder.index"), report)
+	}
+	return src, dir, err
+}
+
+// place returns the tree's source, nil for a person's folder, and a name for the place
+// that it is from.
+func place(tree *ktree.Tree, cache string) (src Source, name string, err error) {
 	if repo := tree.Repository(); repo != nil {
 		st, ok := repo.Storer.(interface{ Filesystem() billy.Filesystem })
 		if !ok {
@@ -82,7 +105,7 @@ func newSource(tree *ktree.Tree, cache string) (src source, name string, err err
 			return nil, "", fmt.Errorf("commit %s: %w", tree.Commit(), err)
 		}
 		dir := st.Filesystem().Root()
-		return &clone{dir, commit.TreeHash.String()}, placeName(strings.TrimSuffix(dir, "/.git")), nil
+		return &clone{dir, commit.TreeHash.String(), tree.Kind()}, placeName(strings.TrimSuffix(dir, "/.git")), nil
 	}
 	// What ktree unpacked is never changed, and has its version or the sum of
 	// its contents in its name.
@@ -99,8 +122,9 @@ func newSource(tree *ktree.Tree, cache string) (src source, name string, err err
 	return nil, placeName(tree.Dir()), nil
 }
 
-// walk calls f with each file and link below dir, and what lstat says.
-func walk(ctx context.Context, dir string, f func(name string, info fs.FileInfo) error) error {
+// walk calls f with each file and link below dir, and what lstat says, but for git's
+// and what is to be skipped.
+func walk(ctx context.Context, dir string, skip []string, f func(name string, info fs.FileInfo) error) error {
 	return filepath.WalkDir(dir, func(file string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -112,7 +136,7 @@ func walk(ctx context.Context, dir string, f func(name string, info fs.FileInfo)
 		if err != nil {
 			return err
 		}
-		if name == ".git" {
+		if name == ".git" || slices.Contains(skip, name) {
 			if d.IsDir() {
 				return filepath.SkipDir
 			}
@@ -173,23 +197,23 @@ type unpacked struct {
 	rel string // to the cache: its version, or the sum of the tarball
 }
 
-func (u *unpacked) identity() string { return "unpacked " + u.rel }
+func (u *unpacked) Identity() string { return "unpacked " + u.rel }
 
-func (u *unpacked) list(ctx context.Context) (listing, error) {
-	l := listing{}
-	err := walk(ctx, u.dir, func(name string, info fs.FileInfo) error {
-		l[name] = entry{modeOf(info), fmt.Sprint(newStamp(info).unlinked())}
+func (u *unpacked) List(ctx context.Context) (Listing, error) {
+	l := Listing{}
+	err := walk(ctx, u.dir, nil, func(name string, info fs.FileInfo) error {
+		l[name] = Entry{modeOf(info), fmt.Sprint(newStamp(info).unlinked())}
 		return nil
 	})
 	return l, err
 }
 
-func (u *unpacked) read(ctx context.Context, names []string, l listing, f func(string, []byte) error) error {
+func (u *unpacked) read(ctx context.Context, names []string, l Listing, f func(string, []byte) error) error {
 	for _, name := range names {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		data, err := contents(filepath.Join(u.dir, name), l[name].mode)
+		data, err := contents(filepath.Join(u.dir, name), l[name].Mode)
 		if err == nil {
 			err = f(name, data)
 		}
@@ -225,7 +249,7 @@ func (s stamp) unlinked() stamp {
 // git's does (git: Documentation/technical/racy-git.txt).
 type folder struct {
 	dir   string
-	files listing
+	files Listing
 	id    string
 }
 
@@ -240,21 +264,27 @@ type summed struct {
 var racy = 2 * time.Second // changed by a test
 
 // newFolder reads what changed since index was written, and writes it anew.
-func newFolder(ctx context.Context, dir, index string, report progress.Reporter) (*folder, error) {
-	// The main Makefile refuses these, which make mrproper removes.
-	for _, name := range []string{".config", "include/config", "arch/x86/include/generated"} {
-		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
-			return nil, &ktree.UnsupportedError{Name: dir, Problem: "was built in, it has " + name + ": clean it with `make mrproper`"}
+func newFolder(ctx context.Context, dir string, kind ktree.Kind, index string, report progress.Reporter) (*folder, error) {
+	var skip []string
+	switch kind {
+	case ktree.Linux:
+		// The main Makefile refuses these, which make mrproper removes.
+		for _, name := range []string{".config", "include/config", "arch/x86/include/generated"} {
+			if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+				return nil, &ktree.UnsupportedError{Name: dir, Problem: "was built in, it has " + name + ": clean it with `make mrproper`"}
+			}
 		}
+	case ktree.QEMU:
+		skip = []string{"build"} // where people build it: configure, .gitignore
 	}
 	old, now := map[string]summed{}, map[string]summed{}
-	load(index, &old)
-	f := &folder{dir: dir, files: listing{}}
+	Load(index, &old)
+	f := &folder{dir: dir, files: Listing{}}
 	begin := time.Now()
 	report.Stage("look at "+dir, 0, "files")
 	defer report.End()
 	changed := false
-	err := walk(ctx, dir, func(name string, info fs.FileInfo) error {
+	err := walk(ctx, dir, skip, func(name string, info fs.FileInfo) error {
 		s := summed{Stamp: newStamp(info)}
 		if was, ok := old[name]; ok && was.Stamp == s.Stamp {
 			s.Sum = was.Sum
@@ -269,7 +299,7 @@ func newFolder(ctx context.Context, dir, index string, report progress.Reporter)
 		if age := begin.UnixNano() - max(s.Stamp.Mtime, s.Stamp.Ctime); age > int64(racy) {
 			now[name] = s
 		}
-		f.files[name] = entry{modeOf(info), string(s.Sum[:])}
+		f.files[name] = Entry{modeOf(info), string(s.Sum[:])}
 		report.Step(int64(len(f.files)))
 		return nil
 	})
@@ -277,24 +307,24 @@ func newFolder(ctx context.Context, dir, index string, report progress.Reporter)
 		return nil, fmt.Errorf("read %s: %w", dir, err)
 	}
 	if changed || len(now) != len(old) {
-		if err := store(index, now); err != nil {
+		if err := Store(index, now); err != nil {
 			return nil, err
 		}
 	}
 	h := sha256.New()
 	for _, name := range sorted(f.files) {
-		fmt.Fprintf(h, "%s\x00%o\x00%s", name, f.files[name].mode, f.files[name].id)
+		fmt.Fprintf(h, "%s\x00%o\x00%s", name, f.files[name].Mode, f.files[name].ID)
 	}
 	f.id = fmt.Sprintf("folder %x", h.Sum(nil))
 	return f, nil
 }
 
-func (f *folder) identity() string                      { return f.id }
-func (f *folder) list(context.Context) (listing, error) { return f.files, nil }
+func (f *folder) Identity() string                      { return f.id }
+func (f *folder) List(context.Context) (Listing, error) { return f.files, nil }
 
-func (f *folder) read(ctx context.Context, names []string, l listing, do func(string, []byte) error) error {
+func (f *folder) read(ctx context.Context, names []string, l Listing, do func(string, []byte) error) error {
 	return (&unpacked{dir: f.dir}).read(ctx, names, l, func(name string, data []byte) error {
-		if sum := sha256.Sum256(data); string(sum[:]) != l[name].id {
+		if sum := sha256.Sum256(data); string(sum[:]) != l[name].ID {
 			return fmt.Errorf("%s was changed while it was copied: try again", filepath.Join(f.dir, name))
 		}
 		return do(name, data)
@@ -306,9 +336,10 @@ func (f *folder) read(ctx context.Context, names []string, l listing, do func(st
 type clone struct {
 	dir  string // the git folder
 	tree string // hash of the tree object
+	kind ktree.Kind
 }
 
-func (c *clone) identity() string { return "git " + c.tree }
+func (c *clone) Identity() string { return "git " + c.tree }
 
 func (c *clone) command(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	if _, err := exec.LookPath("git"); err != nil {
@@ -324,7 +355,7 @@ func (c *clone) command(ctx context.Context, args ...string) (*exec.Cmd, error) 
 	return cmd, nil
 }
 
-func (c *clone) list(ctx context.Context) (listing, error) {
+func (c *clone) List(ctx context.Context) (Listing, error) {
 	cmd, err := c.command(ctx, "ls-tree", "-r", "-z", "--full-tree", c.tree)
 	if err != nil {
 		return nil, err
@@ -333,7 +364,7 @@ func (c *clone) list(ctx context.Context) (listing, error) {
 	if err != nil {
 		return nil, c.failed(ctx, cmd, err)
 	}
-	return parseTree(out)
+	return parseTree(out, c.kind)
 }
 
 func (c *clone) failed(ctx context.Context, cmd *exec.Cmd, err error) error {
@@ -347,22 +378,27 @@ func (c *clone) failed(ctx context.Context, cmd *exec.Cmd, err error) error {
 }
 
 // parseTree reads what git ls-tree -r -z prints: "MODE TYPE HASH\tPATH\0".
-func parseTree(out []byte) (listing, error) {
-	l := listing{}
+func parseTree(out []byte, kind ktree.Kind) (Listing, error) {
+	l := Listing{}
 	for line := range strings.SplitSeq(strings.TrimSuffix(string(out), "\x00"), "\x00") {
 		head, name, ok := strings.Cut(line, "\t")
 		fields := strings.Fields(head)
 		if !ok || len(fields) != 3 {
 			return nil, fmt.Errorf("git ls-tree printed %q", line)
 		}
-		e := entry{id: fields[2]}
+		e := Entry{ID: fields[2]}
 		switch fields[0] {
 		case "100644", "100664":
-			e.mode = 0o644
+			e.Mode = 0o644
 		case "100755":
-			e.mode = 0o755
+			e.Mode = 0o755
 		case "120000":
-			e.mode = fs.ModeSymlink
+			e.Mode = fs.ModeSymlink
+		case "160000":
+			if kind == ktree.QEMU {
+				continue // a submodule, of firmware and tests that are not built
+			}
+			fallthrough
 		default:
 			return nil, &ktree.UnsupportedError{Name: name, Problem: "is a " + fields[1] + " in this commit, which no kernel has"}
 		}
@@ -371,7 +407,7 @@ func parseTree(out []byte) (listing, error) {
 	return l, nil
 }
 
-func (c *clone) read(ctx context.Context, names []string, l listing, f func(string, []byte) error) error {
+func (c *clone) read(ctx context.Context, names []string, l Listing, f func(string, []byte) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	cmd, err := c.command(ctx, "cat-file", "--batch", "--buffer")
@@ -380,7 +416,7 @@ func (c *clone) read(ctx context.Context, names []string, l listing, f func(stri
 	}
 	var ask strings.Builder
 	for _, name := range names {
-		ask.WriteString(l[name].id + "\n")
+		ask.WriteString(l[name].ID + "\n")
 	}
 	cmd.Stdin = strings.NewReader(ask.String())
 	out, err := cmd.StdoutPipe()
@@ -393,7 +429,7 @@ func (c *clone) read(ctx context.Context, names []string, l listing, f func(stri
 	err = func() error {
 		in := bufio.NewReaderSize(out, 1<<20)
 		for _, name := range names {
-			data, err := readBlob(in, l[name].id)
+			data, err := readBlob(in, l[name].ID)
 			if err != nil {
 				return fmt.Errorf("git cat-file: %s: %w", name, err)
 			}

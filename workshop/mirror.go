@@ -1,4 +1,4 @@
-package kbuild
+package workshop
 
 import (
 	"bytes"
@@ -17,13 +17,13 @@ import (
 	"patchgen/progress"
 )
 
-// A mirror is a folder that is made to hold what a listing says. Only what
+// A Mirror is a folder that is made to hold what a Listing says. Only what
 // differs is written, so that make compiles only what depends on that. An index
 // of what was written there, with stamps, tells the folder's state even after a
 // run that was killed: whatever is not as the index has it is looked at.
-type mirror struct {
-	dir, index string
-	report     progress.Reporter
+type Mirror struct {
+	Dir, Index string
+	Report     progress.Reporter
 }
 
 // A held is what a mirror's index has of a file.
@@ -32,28 +32,28 @@ type held struct {
 	Stamp stamp
 }
 
-// fresh reports whether nothing is known of the folder.
-func (m *mirror) fresh() bool {
-	_, err := os.Stat(m.index)
+// Fresh reports whether nothing is known of the folder.
+func (m *Mirror) Fresh() bool {
+	_, err := os.Stat(m.Index)
 	return err != nil
 }
 
-// update makes the folder hold src, of which from is the list, and over it the
+// Update makes the folder hold src, of which from is the list, and over it the
 // contents of changes; nil removes a file.
 //
 // A fresh mirror of a tree in patchgen's own cache is one of hard links.
 // Therefore a file is never written to, but always made anew. Later a link would
 // bring a time with it that is older than the objects compiled from another
 // content.
-func (m *mirror) update(ctx context.Context, src source, from listing, changes map[string][]byte, title string) error {
+func (m *Mirror) Update(ctx context.Context, src Source, from Listing, changes map[string][]byte, title string) error {
 	want := overlay(from, changes)
 	dirs, err := want.dirs()
 	if err != nil {
 		return err
 	}
 	link := ""
-	if m.fresh() {
-		if err := os.RemoveAll(m.dir); err != nil {
+	if m.Fresh() {
+		if err := os.RemoveAll(m.Dir); err != nil {
 			return err
 		}
 		if u, ok := src.(*unpacked); ok {
@@ -61,16 +61,16 @@ func (m *mirror) update(ctx context.Context, src source, from listing, changes m
 		}
 	}
 	known := map[string]held{}
-	load(m.index, &known)
+	Load(m.Index, &known)
 	now, err := m.prune(ctx, want, dirs, known)
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(m.dir, 0o777); err != nil {
+	if err := os.MkdirAll(m.Dir, 0o777); err != nil {
 		return err
 	}
 	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
-		if err := os.Mkdir(filepath.Join(m.dir, dir), 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := os.Mkdir(filepath.Join(m.Dir, dir), 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
@@ -84,20 +84,20 @@ func (m *mirror) update(ctx context.Context, src source, from listing, changes m
 	if len(todo) == 0 && len(now) == len(known) {
 		return nil
 	}
-	m.report.Stage(title, int64(len(todo)), "files")
-	defer m.report.End()
+	m.Report.Stage(title, int64(len(todo)), "files")
+	defer m.Report.End()
 	done := 0
 	put := func(name string, data []byte) error {
-		if err := m.put(name, want[name].mode, data); err != nil {
+		if err := m.put(name, want[name].Mode, data); err != nil {
 			return err
 		}
-		info, err := os.Lstat(filepath.Join(m.dir, name))
+		info, err := os.Lstat(filepath.Join(m.Dir, name))
 		if err != nil {
 			return err
 		}
 		now[name] = m.held(want[name], info)
 		done++
-		m.report.Step(int64(done))
+		m.Report.Step(int64(done))
 		return nil
 	}
 	var read []string
@@ -108,11 +108,11 @@ func (m *mirror) update(ctx context.Context, src source, from listing, changes m
 			}
 			continue
 		}
-		if link != "" && want[name].mode&fs.ModeSymlink == 0 {
+		if link != "" && want[name].Mode&fs.ModeSymlink == 0 {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			to := filepath.Join(m.dir, name)
+			to := filepath.Join(m.Dir, name)
 			if os.Link(filepath.Join(link, name), to) == nil {
 				info, err := os.Lstat(to)
 				if err != nil {
@@ -120,7 +120,7 @@ func (m *mirror) update(ctx context.Context, src source, from listing, changes m
 				}
 				now[name] = m.held(want[name], info)
 				done++
-				m.report.Step(int64(done))
+				m.Report.Step(int64(done))
 				continue
 			}
 		}
@@ -131,14 +131,14 @@ func (m *mirror) update(ctx context.Context, src source, from listing, changes m
 			return err
 		}
 	}
-	return store(m.index, now)
+	return Store(m.Index, now)
 }
 
-// change makes the folder, which update has made hold from, hold changes on top of
+// Change makes the folder, which Update has made hold from, hold changes on top of
 // that; only names can differ from what is there. The index is not told: it says of
-// these files what they were, so that the next update looks at them, and lets stand
+// these files what they were, so that the next Update looks at them, and lets stand
 // with its time what is as it should be.
-func (m *mirror) change(from listing, changes map[string][]byte, names []string) error {
+func (m *Mirror) Change(from Listing, changes map[string][]byte, names []string) error {
 	want := overlay(from, changes)
 	if _, err := want.dirs(); err != nil {
 		return err
@@ -147,10 +147,10 @@ func (m *mirror) change(from listing, changes map[string][]byte, names []string)
 		if _, ok := want[name]; ok {
 			continue
 		}
-		if err := os.Remove(filepath.Join(m.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(filepath.Join(m.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		for dir := path.Dir(name); dir != "." && os.Remove(filepath.Join(m.dir, dir)) == nil; dir = path.Dir(dir) {
+		for dir := path.Dir(name); dir != "." && os.Remove(filepath.Join(m.Dir, dir)) == nil; dir = path.Dir(dir) {
 		}
 	}
 	for _, name := range names {
@@ -158,10 +158,10 @@ func (m *mirror) change(from listing, changes map[string][]byte, names []string)
 		if !ok {
 			continue
 		}
-		if err := os.MkdirAll(filepath.Join(m.dir, path.Dir(name)), 0o777); err != nil {
+		if err := os.MkdirAll(filepath.Join(m.Dir, path.Dir(name)), 0o777); err != nil {
 			return err
 		}
-		if err := m.put(name, e.mode, changes[name]); err != nil {
+		if err := m.put(name, e.Mode, changes[name]); err != nil {
 			return err
 		}
 	}
@@ -169,7 +169,7 @@ func (m *mirror) change(from listing, changes map[string][]byte, names []string)
 }
 
 // overlay returns what l is with changes on top.
-func overlay(l listing, changes map[string][]byte) listing {
+func overlay(l Listing, changes map[string][]byte) Listing {
 	l = maps.Clone(l)
 	for name, data := range changes {
 		if data == nil {
@@ -178,26 +178,26 @@ func overlay(l listing, changes map[string][]byte) listing {
 		}
 		e, there := l[name]
 		if !there {
-			e.mode = 0o644
+			e.Mode = 0o644
 			if bytes.HasPrefix(data, []byte("#!")) {
-				e.mode = 0o755
+				e.Mode = 0o755
 			}
 		}
-		e.id = "change " + sum(data)
+		e.ID = "change " + Sum(data)
 		l[name] = e
 	}
 	return l
 }
 
-func (m *mirror) held(e entry, info fs.FileInfo) held {
-	return held{e.mode.String() + e.id, newStamp(info).unlinked()}
+func (m *Mirror) held(e Entry, info fs.FileInfo) held {
+	return held{e.Mode.String() + e.ID, newStamp(info).unlinked()}
 }
 
 // prune removes from the folder what is not wanted, and returns what is there
 // as it should be.
-func (m *mirror) prune(ctx context.Context, want listing, dirs map[string]bool, known map[string]held) (map[string]held, error) {
+func (m *Mirror) prune(ctx context.Context, want Listing, dirs map[string]bool, known map[string]held) (map[string]held, error) {
 	now := make(map[string]held, len(want))
-	err := filepath.WalkDir(m.dir, func(file string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(m.Dir, func(file string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
@@ -207,7 +207,7 @@ func (m *mirror) prune(ctx context.Context, want listing, dirs map[string]bool, 
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		name := filepath.ToSlash(strings.TrimPrefix(strings.TrimPrefix(file, m.dir), "/"))
+		name := filepath.ToSlash(strings.TrimPrefix(strings.TrimPrefix(file, m.Dir), "/"))
 		if d.IsDir() {
 			if dirs[cmp.Or(name, ".")] {
 				return nil
@@ -218,7 +218,7 @@ func (m *mirror) prune(ctx context.Context, want listing, dirs map[string]bool, 
 			return fs.SkipDir
 		}
 		e, ok := want[name]
-		if !ok || e.mode&fs.ModeSymlink != d.Type() {
+		if !ok || e.Mode&fs.ModeSymlink != d.Type() {
 			return os.Remove(file)
 		}
 		info, err := d.Info()
@@ -234,8 +234,8 @@ func (m *mirror) prune(ctx context.Context, want listing, dirs map[string]bool, 
 }
 
 // put makes a file, unless it is there already with that mode and content.
-func (m *mirror) put(name string, mode fs.FileMode, data []byte) error {
-	file := filepath.Join(m.dir, name)
+func (m *Mirror) put(name string, mode fs.FileMode, data []byte) error {
+	file := filepath.Join(m.Dir, name)
 	if info, err := os.Lstat(file); err == nil {
 		if modeOf(info) == mode && (info.Size() == int64(len(data))) {
 			if there, err := contents(file, mode); err == nil && bytes.Equal(there, data) {
@@ -257,11 +257,11 @@ func (m *mirror) put(name string, mode fs.FileMode, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-func sorted(l listing) []string { return slices.Sorted(maps.Keys(l)) }
+func sorted(l Listing) []string { return slices.Sorted(maps.Keys(l)) }
 
-// load reads what store wrote. What cannot be read is as if it were not there, and
+// Load reads what Store wrote. What cannot be read is as if it were not there, and
 // v stays as it is.
-func load[T any](file string, v *T) {
+func Load[T any](file string, v *T) {
 	f, err := os.Open(file)
 	if err != nil {
 		return
@@ -273,16 +273,17 @@ func load[T any](file string, v *T) {
 	}
 }
 
-// store writes a file that appears whole.
-func store(file string, v any) error {
+// Store writes a file that appears whole.
+func Store(file string, v any) error {
 	var b bytes.Buffer
 	if err := gob.NewEncoder(&b).Encode(v); err != nil {
 		return err
 	}
-	return writeWhole(file, b.Bytes())
+	return WriteWhole(file, b.Bytes())
 }
 
-func writeWhole(file string, data []byte) error {
+// WriteWhole writes a file that appears whole.
+func WriteWhole(file string, data []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(file), ".new-")
 	if err != nil {
 		return err
