@@ -33,10 +33,11 @@ const qemuLimit = 20 * time.Second
 // guestOptions say what a guest is. A source and its destination differ in name
 // and incoming alone.
 type guestOptions struct {
-	name      string // "source" or "destination"
-	qemu      string // file name
-	accel     string // "tcg" or "kvm"
-	kernel    string // file name of a bzImage
+	name      string   // "source" or "destination"
+	qemu      string   // file name
+	more      []string // arguments of it
+	accel     string   // "tcg" or "kvm"
+	kernel    string   // file name of a bzImage
 	initramfs string
 	cmdline   []string
 	cpus      int
@@ -45,8 +46,37 @@ type guestOptions struct {
 	disk      *vhostuser.Disk // a guest with a disk has a network card, too
 	logging   bool            // of the two
 	pci       bool            // it has the two PCI devices that package dmatest drives
+	bridges   *bridges        // that the two devices are behind; nil for bridges as they always were
 	incoming  bool            // wait for a migration, and stay stopped after it
+	resets    bool            // the guest may reset itself, and boots anew then
+	dies      bool            // that its kernel breaks is no fault of the run
 	events    func(qmp.Event) // may be nil
+}
+
+// bridges are those of a QEMU that has the hand-shake.
+type bridges struct {
+	ask  bool // have the block
+	poll int  // milliseconds between two looks of the guest at it
+}
+
+// args are QEMU's, with the devices or without. Besides the ports of the two devices
+// there is a bridge of the other sort, with nothing behind it.
+func (b *bridges) args(devices bool) []string {
+	option := ""
+	if b.ask {
+		option = fmt.Sprintf(",page-dirtying=on,page-dirtying-poll=%d", b.poll)
+	}
+	args := []string{"-global", "ICH9-LPC.disable_s3=0", "-device", "pci-bridge,id=bridge,chassis_nr=3" + option}
+	for i := 0; i < len(deviceArgs); i += 2 {
+		flag, value := deviceArgs[i], deviceArgs[i+1]
+		switch {
+		case strings.HasPrefix(value, "pcie-root-port"):
+			args = append(args, flag, value+option)
+		case devices:
+			args = append(args, flag, value)
+		}
+	}
+	return args
 }
 
 // A guest is a running QEMU with all that belongs to it. All of it hangs on
@@ -65,6 +95,7 @@ type guest struct {
 	limit      time.Duration
 
 	incoming bool // it is a destination
+	logging  bool // its devices are
 
 	agentConn *net.UnixConn
 	agent     *protocol.Client
@@ -158,8 +189,11 @@ func (l *listener) accept(ctx context.Context, group int) (*net.UnixConn, error)
 // what fail is of: *CrashError, *QEMUError or *DeviceError. The caller stops
 // the guest.
 func startGuest(ctx context.Context, fail context.CancelCauseFunc, o guestOptions) (_ *guest, err error) {
-	g := &guest{name: o.name, limit: o.limit, incoming: o.incoming, fail: fail, ended: make(chan struct{})}
+	g := &guest{name: o.name, limit: o.limit, incoming: o.incoming, logging: o.logging, fail: fail, ended: make(chan struct{})}
 	g.console = &console{tail: tail{max: maxConsole}, broken: g.crashed}
+	if o.dies {
+		g.console.broken = func(End, string) {}
+	}
 	g.complaints.max = 64 << 10
 	g.trace = newTrace(&g.complaints)
 	var files inherited
@@ -196,9 +230,6 @@ func startGuest(ctx context.Context, fail context.CancelCauseFunc, o guestOption
 	}
 	g.agent = protocol.NewClient(g.agentConn)
 
-	device := func(name string) vhostuser.Options {
-		return vhostuser.Options{Logging: o.logging, Pass: func() int64 { return g.trace.pass() }, Broken: func(err *vhostuser.GuestError) { fail(&DeviceError{g.name, name, err}) }}
-	}
 	g.begun = time.Now()
 	var card *listener
 	if o.disk != nil {
@@ -206,7 +237,7 @@ func startGuest(ctx context.Context, fail context.CancelCauseFunc, o guestOption
 		if conn, w.disk, err = files.connect(); err != nil {
 			return nil, err
 		}
-		g.disk = vhostuser.NewDisk(conn, *o.disk, device("disk"))
+		g.disk = vhostuser.NewDisk(conn, *o.disk, g.device("disk"))
 		g.serve(ctx, "disk", g.disk)
 		if card, err = listen(); err != nil {
 			return nil, err
@@ -224,7 +255,7 @@ func startGuest(ctx context.Context, fail context.CancelCauseFunc, o guestOption
 		if err != nil {
 			return nil, g.told(limited, err)
 		}
-		g.card = vhostuser.NewCard(conn, device("card"))
+		g.card = vhostuser.NewCard(conn, g.device("card"))
 		g.serve(ctx, "card", g.card.Backend)
 	}
 	if g.qmp, err = qmp.New(limited, monitor, o.events); err != nil {
@@ -254,7 +285,7 @@ func (o *guestOptions) args(w wires) []string {
 		smp = fmt.Sprintf("cpus=%d,maxcpus=%d", o.cpus, max(o.cpus, 2))
 	}
 	args := []string{
-		"-name", "patchgen-" + o.name, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-name", "patchgen-" + o.name, "-nodefaults", "-no-user-config", "-display", "none",
 		"-machine", machine, "-accel", o.accel, "-cpu", "max",
 		"-smp", smp, "-m", fmt.Sprintf("%dM", o.memory>>20),
 		"-object", fmt.Sprintf("memory-backend-file,id=%s,size=%d,mem-path=/dev/fd/%d,share=on", ramBlock, o.memory, w.ram),
@@ -270,12 +301,21 @@ func (o *guestOptions) args(w wires) []string {
 			"-chardev", fmt.Sprintf("socket,id=disk,fd=%d", w.disk),
 			"-chardev", fmt.Sprintf("socket,id=card,path=%s,abstract=on", w.card),
 		)
-		args = append(args, deviceArgs...)
+		if o.bridges == nil {
+			args = append(args, deviceArgs...)
+		}
+	}
+	if o.bridges != nil {
+		args = append(args, o.bridges.args(o.disk != nil)...)
 	}
 	if o.pci {
 		args = append(args, pciArgs...)
 	}
 	args = append(args, traceArgs...)
+	args = append(args, o.more...)
+	if !o.resets {
+		args = append(args, "-no-reboot")
+	}
 	if o.incoming {
 		args = append(args, "-incoming", "defer", "-S")
 	}
@@ -287,10 +327,10 @@ func (o *guestOptions) args(w wires) []string {
 // is to be taken out at run time needs a port of its own.
 var deviceArgs = []string{
 	"-device", "pcie-root-port,id=port1,chassis=1",
-	"-device", "vhost-user-blk-pci,chardev=disk,bus=port1,num-queues=1" + dma,
+	"-device", "vhost-user-blk-pci,id=disk,chardev=disk,bus=port1,num-queues=1" + dma,
 	"-device", "pcie-root-port,id=port2,chassis=2",
 	"-netdev", "vhost-user,id=net,chardev=card",
-	"-device", "virtio-net-pci,netdev=net,bus=port2,romfile=,mac=" + cardMAC + dma,
+	"-device", "virtio-net-pci,id=card,netdev=net,bus=port2,romfile=,mac=" + cardMAC + dma,
 }
 
 // pciArgs are two PCI devices for the guest's module to map memory for, and with
@@ -380,6 +420,15 @@ const afterwards = 500 * time.Millisecond
 
 func (g *guest) crashed(end End, why string) {
 	time.AfterFunc(afterwards, func() { g.fail(&CrashError{g.name, end, why}) })
+}
+
+// device returns the options of a device.
+func (g *guest) device(name string) vhostuser.Options {
+	return vhostuser.Options{
+		Logging: g.logging,
+		Pass:    func() int64 { return g.trace.pass() },
+		Broken:  func(err *vhostuser.GuestError) { g.fail(&DeviceError{g.name, name, err}) },
+	}
 }
 
 func (g *guest) serve(ctx context.Context, device string, b *vhostuser.Backend) {

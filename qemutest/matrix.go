@@ -112,7 +112,7 @@ func (p *Proof) matrix(ctx context.Context, cpus int, forced bool) (MatrixRun, e
 	var r MatrixRun
 	invalid, err := p.valid(name, cpus, func(seed uint64) error {
 		x := &matrixTrial{Proof: p, seed: seed, cells: cells(forced), run: MatrixRun{CPUs: cpus, Bounced: forced, Verdict: Pass}}
-		return p.pair(ctx, name, o, func(ctx context.Context, m *migration) error {
+		return p.pair(ctx, name, o, 2, func(ctx context.Context, m *migration) error {
 			x.migration = m
 			err := x.make(ctx)
 			r = x.run

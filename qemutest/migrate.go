@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,6 +43,9 @@ const (
 
 // Of qapi/migration.json, MigrationStatus.
 const (
+	statusWaits      = "wait-page-dirtying" // for the guest's answer
+	statusActive     = "active"
+	statusCancelled  = "cancelled"
 	statusSwitchover = "pre-switchover" // all but the rest is sent, and the guest is stopped
 	statusCompleted  = "completed"
 	statusFailed     = "failed"
@@ -50,6 +56,7 @@ type watch struct {
 	mu      sync.Mutex
 	status  string
 	pass    int64
+	history []string      // what happened, the oldest first: statuses, and events with what they are about
 	changed chan struct{} // closed and made anew at each change
 }
 
@@ -57,21 +64,57 @@ func newWatch() *watch { return &watch{changed: make(chan struct{})} }
 
 func (w *watch) event(e qmp.Event) {
 	var d struct {
-		Status string
-		Pass   int64
+		Status, Device, Answer string
+		Path                   string `json:"qom-path"`
+		Pass                   int64
 	}
-	if e.Name != "MIGRATION" && e.Name != "MIGRATION_PASS" || json.Unmarshal(e.Data, &d) != nil {
+	if json.Unmarshal(e.Data, &d) != nil {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if e.Name == "MIGRATION" {
-		w.status = d.Status
-	} else {
+	happened := ""
+	switch e.Name {
+	case "MIGRATION":
+		w.status, happened = d.Status, d.Status
+	case "MIGRATION_PASS":
 		w.pass = d.Pass
+	case "DEVICE_DELETED":
+		if d.Device == "" { // a part of a device
+			return
+		}
+		happened = gone + d.Device
+	case "PAGE_DIRTYING_ANSWER":
+		happened = answered + d.Answer
+	default:
+		return
+	}
+	if happened != "" && len(w.history) < maxHistory {
+		w.history = append(w.history, happened)
 	}
 	close(w.changed)
 	w.changed = make(chan struct{})
+}
+
+// Of a watch's history.
+const (
+	gone       = "gone: "     // and a device's id
+	answered   = "answered: " // and what the guest did
+	maxHistory = 1000
+)
+
+// happened returns the history so far.
+func (w *watch) happened() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.history)
+}
+
+// again forgets a migration that has ended, before the next.
+func (w *watch) again() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.status, w.pass, w.history = "", 0, nil
 }
 
 func (w *watch) now() (status string, pass int64) {
@@ -111,10 +154,12 @@ var errFailed = errors.New("migration failed")
 
 // A migration is one from source to destination.
 type migration struct {
-	source, destination *guest
+	source, destination *guest // no destination: what the source sends goes nowhere
 	from, to            *watch
 	sends               *sends
-	relayed             chan error // gets what the relay of the stream ended with, once
+	relayed             chan error                  // gets what the relay of the stream ended with, once
+	over                func(context.Context) error // is called when the source has been stopped to switch over, if not nil
+	back                *migration                  // the one after this, from its destination
 }
 
 type parameters map[string]any
@@ -135,6 +180,9 @@ func (m *migration) connect(ctx context.Context) error {
 		}
 	}()
 	for i, g := range []*guest{m.source, m.destination} {
+		if g == nil {
+			continue
+		}
 		var files inherited
 		conn, _, err := files.connect()
 		if err != nil {
@@ -152,6 +200,14 @@ func (m *migration) connect(ctx context.Context) error {
 	from, to := ends[0], ends[1]
 	ends = [2]*net.UnixConn{}
 	// It ends with the source's QEMU, which closes its end of the connection.
+	if to == nil {
+		go func() {
+			_, err := io.Copy(io.Discard, from)
+			from.Close()
+			m.relayed <- err
+		}()
+		return nil
+	}
 	go func() {
 		err := stream.Relay(to, from, m.sends.reader)
 		from.Close()
@@ -163,10 +219,21 @@ func (m *migration) connect(ctx context.Context) error {
 
 // begin starts the migration and returns when the first pass is over.
 func (m *migration) begin(ctx context.Context) error {
+	if err := m.start(ctx, nil); err != nil {
+		return err
+	}
+	return m.hold(ctx, 2)
+}
+
+// start starts the migration, with further parameters.
+func (m *migration) start(ctx context.Context, more parameters) error {
 	if err := m.connect(ctx); err != nil {
 		return err
 	}
 	for _, g := range []*guest{m.source, m.destination} {
+		if g == nil {
+			continue
+		}
 		capabilities := []map[string]any{{"capability": "events", "state": true}}
 		if g == m.source {
 			capabilities = append(capabilities, map[string]any{"capability": "pause-before-switchover", "state": true})
@@ -175,7 +242,9 @@ func (m *migration) begin(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := m.set(ctx, parameters{"downtime-limit": holdDowntime, "max-bandwidth": firstPass}); err != nil {
+	p := parameters{"downtime-limit": holdDowntime, "max-bandwidth": firstPass}
+	maps.Copy(p, more)
+	if err := m.set(ctx, p); err != nil {
 		return err
 	}
 	if m.source.qmp.Version.AtLeast(8, 2) {
@@ -184,13 +253,12 @@ func (m *migration) begin(ctx context.Context) error {
 		}
 	}
 	uri := map[string]string{"uri": "fd:migration"}
-	if err := m.destination.do(ctx, "migrate-incoming", uri, nil); err != nil {
-		return err
+	if m.destination != nil {
+		if err := m.destination.do(ctx, "migrate-incoming", uri, nil); err != nil {
+			return err
+		}
 	}
-	if err := m.source.do(ctx, "migrate", uri, nil); err != nil {
-		return err
-	}
-	return m.hold(ctx, 2)
+	return m.source.do(ctx, "migrate", uri, nil)
 }
 
 // advance lets the migration go on to a later pass and holds it there.
@@ -247,6 +315,11 @@ func (m *migration) finish(ctx context.Context) error {
 	if err != nil {
 		return m.failure(ctx, err)
 	}
+	if m.over != nil {
+		if err := m.over(ctx); err != nil {
+			return err
+		}
+	}
 	if err := m.source.do(ctx, "migrate-continue", map[string]string{"state": statusSwitchover}, nil); err != nil {
 		return err
 	}
@@ -294,6 +367,9 @@ func (m *migration) failure(ctx context.Context, err error) error {
 	case <-time.After(2 * afterwards):
 	}
 	for _, g := range []*guest{m.source, m.destination} {
+		if g == nil {
+			continue
+		}
 		info, e := g.migrationInfo(ctx)
 		if e != nil {
 			return e

@@ -47,6 +47,7 @@ var Runs = []Run{
 // A Proof is what to prove it with.
 type Proof struct {
 	QEMU      string            // file name, or that of a command
+	QEMUArgs  []string          // more arguments of it
 	Accel     string            // "tcg" or "kvm"
 	Kernels   map[string]string // by Unpatched and Patched, the file names of bzImages
 	Initramfs string            // file name
@@ -169,7 +170,7 @@ func (p *Proof) run(ctx context.Context, report *Report, run Run, cpus int) (r O
 		if run.Device != None {
 			o.disk = &vhostuser.Disk{Sectors: uint64(p.Written) / 512, Read: t.sectors}
 		}
-		return p.pair(ctx, run.Name, o, func(ctx context.Context, m *migration) (err error) {
+		return p.pair(ctx, run.Name, o, 2, func(ctx context.Context, m *migration) (err error) {
 			t.moved = m
 			r, err = t.migrate(ctx)
 			return err
@@ -193,18 +194,19 @@ func (p *Proof) valid(name string, cpus int, try func(seed uint64) error) (inval
 	return invalid, &RunError{Run: name, CPUs: cpus, Err: &InvalidError{invalid}}
 }
 
-// pair starts a source and a destination, makes the experiment with them, and leaves
-// nothing of them behind. The error is errEarly, *RunError or the context's cause.
-func (p *Proof) pair(parent context.Context, name string, o guestOptions, experiment func(context.Context, *migration) error) (err error) {
+// pair starts as many guests as are wanted, the source, the destination, and one to
+// migrate to from there, makes the experiment with them, and leaves nothing of them
+// behind. The error is errEarly, *RunError or the context's cause.
+func (p *Proof) pair(parent context.Context, name string, o guestOptions, guests int, experiment func(context.Context, *migration) error) (err error) {
 	ctx, fail := context.WithCancelCause(parent)
-	var guests []*guest
+	var started []*guest
 	defer func() {
 		var consoles []string
 		if err != nil && err != errEarly && parent.Err() == nil {
-			consoles = p.keep(name, o.cpus, guests)
+			consoles = p.keep(name, o.cpus, started)
 		}
 		fail(nil)
-		for _, g := range guests {
+		for _, g := range started {
 			g.stop()
 			g.free()
 		}
@@ -218,20 +220,26 @@ func (p *Proof) pair(parent context.Context, name string, o guestOptions, experi
 	}()
 	o.qemu, o.accel, o.initramfs, o.limit = p.QEMU, p.Accel, p.Initramfs, p.Limit
 	o.cmdline = append(slices.Clone(p.Cmdline), o.cmdline...)
+	o.more = p.QEMUArgs
 	m := &migration{from: newWatch(), to: newWatch()}
+	m.back = &migration{from: m.to, to: newWatch()}
 	for _, end := range []struct {
 		name  string
 		watch *watch
 		guest **guest
-	}{{"source", m.from, &m.source}, {"destination", m.to, &m.destination}} {
-		o.name, o.incoming, o.events = end.name, end.name == "destination", end.watch.event
+	}{{"source", m.from, &m.source}, {"destination", m.to, &m.destination}, {"home", m.back.to, &m.back.destination}}[:guests] {
+		o.name, o.incoming, o.events = end.name, end.name != "source", end.watch.event
+		if o.incoming && o.bridges != nil {
+			o.disk = nil // by the time that the guest arrives, they are gone
+		}
 		g, err := startGuest(ctx, fail, o)
 		if err != nil {
 			return err
 		}
-		guests = append(guests, g)
+		started = append(started, g)
 		*end.guest = g
 	}
+	m.back.source = m.destination
 	return experiment(ctx, m)
 }
 
@@ -266,24 +274,30 @@ func (t *trial) packetSeed() uint64 { return t.seed ^ 1<<63 }
 
 func (t *trial) pages() int { return int(t.Written / pageSize) }
 
+// prepare waits for the source's guest and has it begin what goes on all the time.
+func (t *trial) prepare(ctx context.Context) error {
+	source := t.moved.source
+	hello, err := source.hello(ctx)
+	if err != nil {
+		return err
+	}
+	t.report.QEMU, t.report.Kernel = source.qmp.Version.String(), hello.Kernel
+	if err := source.ask(ctx, protocol.OpTouch, protocol.TouchArgs{Pages: t.pages(), Seed: t.old()}, nil); err != nil {
+		return err
+	}
+	if t.run.Device != None {
+		if err := source.ask(ctx, protocol.OpListen, nil, nil); err != nil {
+			return err
+		}
+	}
+	return source.ask(ctx, protocol.OpHeartbeat, protocol.HeartbeatArgs{Pages: heartbeat}, nil)
+}
+
 // migrate is the experiment, from the boot to the verdict.
 func (t *trial) migrate(ctx context.Context) (Outcome, error) {
 	source, destination := t.moved.source, t.moved.destination
 	r := Outcome{Name: t.run.Name, Kernel: t.run.Kernel, Device: t.run.Device, CPUs: t.cpus}
-	hello, err := source.hello(ctx)
-	if err != nil {
-		return r, err
-	}
-	t.report.QEMU, t.report.Kernel = source.qmp.Version.String(), hello.Kernel
-	if err := source.ask(ctx, protocol.OpTouch, protocol.TouchArgs{Pages: t.pages(), Seed: t.old()}, nil); err != nil {
-		return r, err
-	}
-	if t.run.Device != None {
-		if err := source.ask(ctx, protocol.OpListen, nil, nil); err != nil {
-			return r, err
-		}
-	}
-	if err := source.ask(ctx, protocol.OpHeartbeat, protocol.HeartbeatArgs{Pages: heartbeat}, nil); err != nil {
+	if err := t.prepare(ctx); err != nil {
 		return r, err
 	}
 	var addresses protocol.AddressesResult
@@ -375,19 +389,8 @@ func (t *trial) work(ctx context.Context, r *Outcome) error {
 		t.storedIn = source.trace.pass()
 		return err
 	}
-	if err := source.ask(ctx, protocol.OpRead, protocol.ReadArgs{}, nil); err != nil {
+	if err := t.write(ctx); err != nil {
 		return err
-	}
-	if err := t.send(ctx); err != nil {
-		return err
-	}
-	// What a device wrote must be there, or there is nothing to lose.
-	var v protocol.VerifyResult
-	if err := source.ask(ctx, protocol.OpVerify, protocol.VerifyArgs{Seed: t.seed, Old: t.old()}, &v); err != nil {
-		return err
-	}
-	if v.Bad != 0 {
-		return &AgentError{source.name, fmt.Errorf("%d of %d pages are not what the disk wrote, before the migration", v.Bad, v.Pages)}
 	}
 	for _, driver := range []string{"virtio_blk", "virtio_net"} {
 		if err := source.ask(ctx, protocol.OpUnbind, protocol.UnbindArgs{Driver: driver}, nil); err != nil {
@@ -396,6 +399,28 @@ func (t *trial) work(ctx context.Context, r *Outcome) error {
 	}
 	if t.run.Kernel == Patched {
 		return source.ask(ctx, protocol.OpCounters, nil, &r.Counters)
+	}
+	return nil
+}
+
+// write has the devices write.
+func (t *trial) write(ctx context.Context) error {
+	source := t.moved.source
+	if err := source.ask(ctx, protocol.OpRead, protocol.ReadArgs{}, nil); err != nil {
+		return err
+	}
+	if source.card != nil {
+		if err := t.send(ctx); err != nil {
+			return err
+		}
+	}
+	// What a device wrote must be there, or there is nothing to lose.
+	var v protocol.VerifyResult
+	if err := source.ask(ctx, protocol.OpVerify, protocol.VerifyArgs{Seed: t.seed, Old: t.old()}, &v); err != nil {
+		return err
+	}
+	if v.Bad != 0 {
+		return &AgentError{source.name, fmt.Errorf("%d of %d pages are not what the disk wrote, before the migration", v.Bad, v.Pages)}
 	}
 	return nil
 }
@@ -411,7 +436,7 @@ func (t *trial) ask(ctx context.Context, r *Outcome) error {
 		return err
 	}
 	r.Guest.Pages, r.Guest.BadPages = v.Pages, v.Bad
-	if t.run.Device == None {
+	if t.moved.source.card == nil {
 		return nil
 	}
 	var d protocol.DrainResult

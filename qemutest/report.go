@@ -26,7 +26,9 @@ type Report struct {
 	Levels  []LevelRun  `json:"levels,omitempty"`
 	Matrix  []MatrixRun `json:"matrix,omitempty"`
 	Mutants []Mutant    `json:"mutants,omitempty"`
-	Seconds float64     `json:"seconds"` // that all took
+	// Handshakes are with a QEMU that asks the guest.
+	Handshakes []HandshakeRun `json:"handshakes,omitempty"`
+	Seconds    float64        `json:"seconds"` // that all took
 
 	begun time.Time
 }
@@ -38,6 +40,7 @@ type Sum struct {
 	CellsWritten, CellsMissed int // pages in the matrix that must be sent again
 	CellsQuiet, CellsOver     int // those that must not, and over-reported ones
 	Stores, StoresLost        uint64
+	Shaken, ShakenWritten     int // experiments with the hand-shake that passed, and pages in them
 	Killed                    int // mutants
 }
 
@@ -46,7 +49,7 @@ func (s Sum) Plus(o Sum) Sum {
 	return Sum{
 		s.Passed + o.Passed, s.Failed + o.Failed, s.Written + o.Written, s.Missed + o.Missed, s.Unmarked + o.Unmarked,
 		s.CellsWritten + o.CellsWritten, s.CellsMissed + o.CellsMissed, s.CellsQuiet + o.CellsQuiet, s.CellsOver + o.CellsOver,
-		s.Stores + o.Stores, s.StoresLost + o.StoresLost, s.Killed + o.Killed,
+		s.Stores + o.Stores, s.StoresLost + o.StoresLost, s.Shaken + o.Shaken, s.ShakenWritten + o.ShakenWritten, s.Killed + o.Killed,
 	}
 }
 
@@ -77,6 +80,12 @@ func (r *Report) Sum() (s Sum) {
 		if m.Writers != nil {
 			s.Stores += m.Writers.Stores
 			s.StoresLost += m.Writers.Lost
+		}
+	}
+	for _, h := range r.Handshakes {
+		if h.Verdict == Pass {
+			s.Shaken++
+			s.ShakenWritten += h.Written
 		}
 	}
 	for _, m := range r.Mutants {
@@ -265,6 +274,16 @@ func (r *Report) suites() []suite {
 		}
 		s.checks = append(s.checks, run)
 		suites = append(suites, s)
+	}
+	for i, h := range r.Handshakes {
+		if i == 0 || h.CPUs != r.Handshakes[i-1].CPUs {
+			suites = append(suites, suite{name: fmt.Sprintf("handshake_%d_vcpus", h.CPUs)})
+		}
+		s := &suites[len(suites)-1]
+		s.checks = append(s.checks, check{
+			name: h.Name, verdict: h.Verdict, why: h.Why, seconds: h.Seconds,
+			figures: fmt.Sprintf("%d pages written, %d missed, first page after %d ms, %d passes, %d ms down: %s", h.Written, h.Missed, h.WaitMS, h.Passes, h.Downtime, strings.Join(h.History, ", ")),
+		})
 	}
 	if r.Mutants != nil {
 		s := suite{name: "mutants"}

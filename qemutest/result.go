@@ -102,10 +102,15 @@ func (t *trial) stores(buffer []int64) error {
 		}
 		return nil
 	}
-	for _, d := range []struct {
+	type device struct {
 		driver  string
 		backend *vhostuser.Backend
-	}{{"virtio_blk", source.disk}, {"virtio_net", source.card.Backend}} {
+	}
+	devices := []device{{"virtio_blk", source.disk}}
+	if source.card != nil {
+		devices = append(devices, device{"virtio_net", source.card.Backend})
+	}
+	for _, d := range devices {
 		writes, all := d.backend.Writes()
 		if !all {
 			return &DeviceError{source.name, d.driver, errors.New("it wrote so often that not all of it was noted: have it write less")}

@@ -88,6 +88,20 @@ func (t *trace) pass() int64 {
 	return t.passes
 }
 
+// sections returns how many sections with pages of RAM have begun.
+func (t *trace) sections() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.starts)
+}
+
+// again forgets a migration that has ended, before the next.
+func (t *trace) again() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.passes, t.starts = 0, nil
+}
+
 // section returns the pass that the pages of RAM's section n are of, from 0. The
 // last section looks at the dirty log itself before its pages, once more
 // (ram_save_complete).

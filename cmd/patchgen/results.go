@@ -32,6 +32,30 @@ func (t *runTable) row(o qemutest.Outcome) {
 		fmt.Sprintf("%d ms", o.DowntimeMS), o.Verdict+invalid(o.Invalid))
 }
 
+// A handshakeTable prints a row for each experiment with the hand-shake.
+type handshakeTable struct {
+	w    io.Writer
+	rows int
+}
+
+const handshakeFormat = "%-17s  %5v  %-9s  %8v  %8v  %8v  %8v  %s\n"
+
+func (t *handshakeTable) row(h qemutest.HandshakeRun) {
+	if t.rows == 0 {
+		fmt.Fprintf(t.w, "\n"+handshakeFormat, "HAND-SHAKE", "VCPUS", "KERNEL", "WRITTEN", "MISSED", "WAITED", "DOWNTIME", "VERDICT")
+	}
+	t.rows++
+	of := func(made bool, format string, v any) string {
+		if !made {
+			return "-"
+		}
+		return fmt.Sprintf(format, v)
+	}
+	migrated := h.Written > 0
+	fmt.Fprintf(t.w, handshakeFormat, h.Name, h.CPUs, h.Kernel, of(migrated, "%d", h.Written), of(migrated, "%d", h.Missed),
+		of(h.WaitMS > 0, "%d ms", h.WaitMS), of(migrated, "%d ms", h.Downtime), h.Verdict+invalid(h.Invalid))
+}
+
 func invalid(n int) string {
 	if n == 0 {
 		return ""
@@ -100,7 +124,7 @@ func printMutants(w io.Writer, mutants []qemutest.Mutant) {
 // printSummary prints a row for each tree.
 func printSummary(w io.Writer, results []*qemutest.Report) {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "TREE\tLINUX\tKUNIT\tPROOF: MISSED\tMATRIX: MISSED\tOVER\tSTORES LOST\tMUTANTS KILLED\tTIME\tVERDICT")
+	fmt.Fprintln(t, "TREE\tLINUX\tKUNIT\tPROOF: MISSED\tMATRIX: MISSED\tOVER\tSTORES LOST\tHAND-SHAKE\tMUTANTS KILLED\tTIME\tVERDICT")
 	of := func(made bool, n, all int) string {
 		if !made {
 			return "-"
@@ -109,12 +133,13 @@ func printSummary(w io.Writer, results []*qemutest.Report) {
 	}
 	for _, r := range results {
 		s := r.Sum()
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Tree, r.Kernel,
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Tree, r.Kernel,
 			of(r.KUnit != nil, s.Passed, s.Passed+s.Failed),
 			of(r.Runs != nil, s.Missed, s.Written),
 			of(r.Matrix != nil, s.CellsMissed, s.CellsWritten),
 			of(r.Matrix != nil, s.CellsOver, s.CellsQuiet),
 			of(r.Matrix != nil, int(s.StoresLost), int(s.Stores)),
+			of(r.Handshakes != nil, s.Shaken, len(r.Handshakes)),
 			of(r.Mutants != nil, s.Killed, len(r.Mutants)),
 			time.Duration(r.Seconds*float64(time.Second)).Round(time.Second), r.Verdict)
 	}
@@ -212,6 +237,9 @@ func verdict(w io.Writer, results []*qemutest.Report) error {
 		if s.Written > 0 {
 			fmt.Fprintf(w, "With the series none of the %d pages that blind devices wrote was missed; without it %d were.\n", s.Written, s.Unmarked)
 		}
+		if s.Shaken > 0 {
+			fmt.Fprintf(w, "In each of %d experiments with the hand-shake all was as it must be; of %d pages written in a warm-up none was missed.\n", s.Shaken, s.ShakenWritten)
+		}
 		if s.CellsWritten > 0 {
 			fmt.Fprintf(w, "Of %d pages written through each call of the DMA API none was missed, and of %d others %d were sent again.\n", s.CellsWritten, s.CellsQuiet, s.CellsOver)
 		}
@@ -246,6 +274,11 @@ func printBad(w io.Writer, r *qemutest.Report) {
 			pages = append(pages, p.String())
 		}
 		list(fmt.Sprintf("Missed in the %s run with %d vCPUs (address, what, by whom, when):", o.Name, o.CPUs), pages)
+	}
+	for _, h := range r.Handshakes {
+		if h.Verdict != qemutest.Pass {
+			fmt.Fprintf(w, "Hand-shake %q with %d vCPUs (must be: %s): %s\n", h.Name, h.CPUs, h.About, h.Why)
+		}
 	}
 	for _, row := range qemutest.Rows(r.Matrix) {
 		if row.Verdict != qemutest.Pass {

@@ -21,6 +21,7 @@ import (
 	"patchgen/kbuild"
 	"patchgen/kconfig"
 	"patchgen/ktree"
+	"patchgen/qemubuild"
 	"patchgen/qemutest"
 	"patchgen/qemutest/dmatest"
 	"patchgen/series"
@@ -56,6 +57,12 @@ It is written to as that device would, and taken back. What the device wrote mus
 be sent again, and nothing else may. A page that the CPU syncs while the device
 writes it must lose no store. And what the boot parameter dma_page_dirtying= says must be so.
 
+handshake, which is made only if it is named: a QEMU with the series
+qemu-page-dirtying is built too, which asks the guest to mark before it migrates it.
+Nothing is switched by hand, and the devices are unplugged in the warm-up. Also what
+must happen when the guest sleeps, resets itself, refuses, dies or knows nothing of
+it, and that a QEMU which does not wait for the answer loses pages.
+
 With --mutants, wrong series are made on purpose, compiled, and put to kunit and
 matrix: each must be seen.
 
@@ -63,6 +70,7 @@ Examples:
     $ patchgen test --tree debian:6.12
     $ patchgen test --tree debian:6.1 --tree debian:6.12 --tree debian:7.3 --mutants
     $ patchgen test --tree ~/linux --patches out --cpus 2 --json result.json
+    $ patchgen test --tree debian:6.12 --tests handshake
     $ patchgen test --shell                     a shell in the patched kernel
 
 QEMU must be of version 9.0 or newer for TCG: older ones lose pages by themselves.
@@ -77,7 +85,7 @@ type testFlags struct {
 	mutants                         bool
 	mutant                          []string
 	patches, variant, receipt       string
-	qemu, accel                     string
+	qemu, accel, qemuTree           string
 	memory, written                 size
 	cpus                            []int
 	packets                         int
@@ -121,7 +129,7 @@ func test(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set.SetOutput(io.Discard)
 	set.StringArrayVar(&f.trees, "tree", nil, treeUsage+"; again for more, and one table")
 	set.BoolVar(&f.refresh, "refresh", false, refreshUsage)
-	set.StringSliceVar(&f.tests, "tests", allTests, "`NAMES` of the tests to make, separated by commas")
+	set.StringSliceVar(&f.tests, "tests", usualTests, "`NAMES` of the tests to make, separated by commas")
 	set.BoolVar(&f.mutants, "mutants", false, "have the tests see wrong series, too")
 	set.StringSliceVar(&f.mutant, "mutant", nil, "`NAMES` of those to see alone, separated by commas")
 	set.StringVar(&f.patches, "patches", "", "`PATH` of patches, or the home of a series (default: the series that emit writes)")
@@ -129,6 +137,7 @@ func test(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set.StringVar(&f.receipt, "receipt", "", "note the result in the receipt `FILE` of these patches (default: of the home, if they are in one)")
 	set.StringArrayVar(&f.config, "config", nil, "`FILE` with CONFIG_NAME=value lines that are wanted, too; again for more")
 	set.StringVar(&f.qemu, "qemu", "qemu-system-x86_64", "`PROGRAM` to run")
+	set.StringVar(&f.qemuTree, "qemu-tree", "debian:qemu", "`TREE` of QEMU that handshake is made with: a folder, git clone, tarball, or debian:qemu")
 	set.StringVar(&f.accel, "accel", "auto", "`NAME`: kvm, tcg, or auto, which is kvm if this kernel boots on it")
 	set.IntSliceVar(&f.cpus, "cpus", []int{1, 2}, "`NUMBERS` of vCPUs, separated by commas; all runs are made with each")
 	set.Var(&f.memory, "memory", "`SIZE` of a guest's memory")
@@ -198,12 +207,16 @@ func test(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 // The tests, as --tests names them.
 const (
-	kunitTest  = "kunit"
-	proofTest  = "proof"
-	matrixTest = "matrix"
+	kunitTest     = "kunit"
+	proofTest     = "proof"
+	matrixTest    = "matrix"
+	handshakeTest = "handshake"
 )
 
-var allTests = []string{kunitTest, proofTest, matrixTest}
+var (
+	usualTests = []string{kunitTest, proofTest, matrixTest}
+	allTests   = append(slices.Clone(usualTests), handshakeTest)
+)
 
 func (f *testFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	proof := qemutest.Proof{
@@ -431,6 +444,85 @@ func (t *tester) make(ctx context.Context, p *qemutest.Proof, r *qemutest.Report
 		}
 		printMatrix(detail, r.Levels, r.Matrix)
 	}
+	if slices.Contains(t.tests, handshakeTest) && r.Verdict != qemutest.Unfit {
+		return t.shake(ctx, p, r, detail)
+	}
+	return nil
+}
+
+// impatient is the mutant of QEMU that has to be seen each time: it does not wait.
+const impatient = "does-not-wait"
+
+// shake builds QEMU with its series and makes the experiments with it, and has one
+// that is wrong on purpose seen.
+func (t *tester) shake(ctx context.Context, p *qemutest.Proof, r *qemutest.Report, detail io.Writer) error {
+	flags := treeFlags{t.qemuTree, t.refresh}
+	tree, err := flags.open(ctx, t.cache, t.report)
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	set, err := templates.Load(qemuSeries)
+	if err != nil {
+		return err
+	}
+	s, err := series.Render(tree, set, "full", series.RenderOptions{Tool: tool})
+	if err != nil {
+		return err
+	}
+	mutants, err := series.Mutants(tree, set, s.Changes())
+	if err != nil {
+		return err
+	}
+	o := qemubuild.Options{Cache: t.cache, Progress: t.report}
+	built, err := qemubuild.Build(ctx, tree, s.Changes(), o)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(t.stderr, "patchgen: QEMU %s of %s with %s\n", built.Version, tree.Origin(), qemuSeries)
+	q := *p
+	q.QEMU, q.QEMUArgs = built.Binary, built.Args()
+	table := &handshakeTable{w: detail}
+	err = q.Handshakes(ctx, r, func(h qemutest.HandshakeRun) {
+		t.report.clear()
+		table.row(h)
+	})
+	if err != nil || r.Verdict != qemutest.Pass {
+		return err
+	}
+	q.Consoles, q.Progress = "", nil
+	for _, m := range mutants {
+		if !t.mutants && m.Name != impatient {
+			continue
+		}
+		begin := time.Now()
+		result := qemutest.Mutant{Name: "qemu:" + m.Name, About: m.About}
+		built, err := qemubuild.Build(ctx, tree, m.Changes, o)
+		if err != nil {
+			return fmt.Errorf("mutant %s of QEMU: %w", m.Name, err)
+		}
+		if m.Name != impatient {
+			// The series' own tests see most of them, and sooner.
+			checked := o
+			checked.Check = true
+			var failed *qemubuild.Error
+			if _, err := qemubuild.Build(ctx, tree, m.Changes, checked); errors.As(err, &failed) {
+				result.Killers = []string{"qtest " + failed.What}
+			} else if err != nil {
+				return fmt.Errorf("mutant %s of QEMU: %w", m.Name, err)
+			}
+		}
+		if result.Killers == nil {
+			q.QEMU, q.QEMUArgs = built.Binary, built.Args()
+			if result.Killers, err = q.KillHandshake(ctx); err != nil {
+				return fmt.Errorf("mutant %s of QEMU: %w", m.Name, err)
+			}
+		}
+		result.Seconds = time.Since(begin).Seconds()
+		r.AddMutant(result)
+	}
+	t.report.clear()
+	printMutants(detail, r.Mutants)
 	return nil
 }
 

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"time"
 
 	"patchgen/initramfs/protocol"
 )
@@ -37,6 +39,27 @@ func (a *agent) unbind(args protocol.UnbindArgs) (any, error) {
 	return r, nil
 }
 
+// suspend answers before the machine sleeps: it would not afterwards.
+func (a *agent) suspend() (any, error) {
+	states, err := a.readLine("sys/power", "mem_sleep")
+	if err != nil {
+		return nil, fmt.Errorf("this kernel cannot suspend: %w", err)
+	}
+	if !strings.Contains(states, "deep") {
+		return nil, fmt.Errorf("this machine cannot suspend to RAM: /sys/power/mem_sleep has %q", states)
+	}
+	if err := poke(a.path("sys/power/mem_sleep"), "deep"); err != nil {
+		return nil, err
+	}
+	go func() {
+		time.Sleep(100 * time.Millisecond)
+		if err := poke(a.path("sys/power/state"), "mem"); err != nil {
+			fmt.Fprintln(os.Stderr, "patchgen agent: suspend:", err)
+		}
+	}()
+	return nil, nil
+}
+
 const debugFolder = "sys/kernel/debug/dma_page_dirtying"
 
 func (a *agent) marking(args protocol.MarkingArgs) (any, error) {
@@ -55,6 +78,9 @@ func (a *agent) counters() (any, error) {
 	}
 	counters := make(map[string]uint64)
 	for _, f := range files {
+		if f.Name() == "blocks" { // text for people
+			continue
+		}
 		s, err := a.readLine(debugFolder, f.Name())
 		if err != nil {
 			return nil, err

@@ -24,6 +24,7 @@ var ops = map[string]func(a *agent, args json.RawMessage) (any, error){
 	protocol.OpDrain:     some((*agent).drain),
 	protocol.OpUnbind:    some((*agent).unbind),
 	protocol.OpMarking:   some((*agent).marking),
+	protocol.OpSuspend:   none((*agent).suspend),
 	protocol.OpCounters:  none((*agent).counters),
 	protocol.OpLoad:      some((*agent).load),
 	protocol.OpMap:       some((*agent).mapCells),

@@ -39,6 +39,9 @@ const (
 	OpUnbind = "unbind"
 	// OpMarking switches the kernel's dma_page_dirtying: MarkingArgs, nothing.
 	OpMarking = "marking"
+	// OpSuspend sends the machine to sleep, to RAM, a moment after the answer: nothing,
+	// nothing.
+	OpSuspend = "suspend"
 	// OpCounters reads the numbers in the kernel's debugfs folder
 	// dma_page_dirtying: nothing, a map[string]uint64 by the name of the file.
 	OpCounters = "counters"
