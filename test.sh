@@ -6,7 +6,8 @@
 #                     all of patchgen test on each with all mutants, and the proof
 #                     again 20 times
 #   ./test.sh ci      the same, but on 6.12 alone and once; of 6.1 and 7.3 the proof,
-#                     of 5.10 both variants compiled
+#                     of 5.10 both variants compiled; QEMU with its series, and the
+#                     hand-shake
 #   ./test.sh quick   no kernel trees
 set -uo pipefail
 cd "$(dirname "$0")" || exit
@@ -112,7 +113,7 @@ if [ "$mode" != quick ]; then
 	trap 'rm -r "$scratch"' EXIT
 	step "go test -tags kernel" with_trees
 	# What runs patchgen test, and what else there is.
-	migrations='TestProof|TestFaultySeries|TestEnds|TestOldQEMU|TestRepeat|TestMemory|TestShell'
+	migrations='TestProof|TestHandshake|TestFaultySeries|TestEnds|TestOldQEMU|TestRepeat|TestMemory|TestShell'
 fi
 case $mode in
 all)
@@ -121,8 +122,9 @@ all)
 	for tree in $(go run ./cmd/patchgen trees --series dma-mark-dirty | awk 'NR > 1 {print $1}'); do
 		step "all that patchgen test has, on $tree" kernel -run TestProof -proof-tree "$tree" -mutants
 	done
+	step "the hand-shake" kernel -run TestHandshake -mutants
 	has_old_qemu && old=() || old=(-old-qemu none)
-	step "proof in all its ways" kernel -run "$migrations" -skip TestProof -repeat 20 "${old[@]}"
+	step "proof in all its ways" kernel -run "$migrations" -skip 'TestProof|TestHandshake' -repeat 20 "${old[@]}"
 	;;
 ci)
 	step "6.12" kernel -skip "$migrations|TestKernels" -trees debian:6.12
@@ -130,6 +132,7 @@ ci)
 	step "both variants on the others" matrix debian:6.1 debian:6.12 debian:7.2 debian:7.3
 	step "6.1 and 7.3, neither compiled nor booted" kernel -run TestPatches -trees debian:6.1,debian:7.3
 	step "all that patchgen test has, on 6.12" kernel -run TestProof -mutants
+	step "the hand-shake, on 6.12" kernel -run TestHandshake
 	step "proof in some of its ways" kernel -run TestEnds
 	for tree in debian:6.1 debian:7.3; do
 		step "proof on $tree" kernel -run TestProof -proof-tree "$tree" -proof-tests proof

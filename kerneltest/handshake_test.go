@@ -16,7 +16,11 @@ import (
 func TestHandshake(t *testing.T) {
 	c := newTester(t)
 	file := filepath.Join(t.TempDir(), "result.json")
-	e := c.run(t, nil, nil, "--tests", "handshake", "--json", file)
+	args := []string{"--tests", "handshake", "--json", file}
+	if *mutants {
+		args = append(args, "--mutants")
+	}
+	e := c.run(t, nil, nil, args...)
 	e.want(t, 0)
 	say("%s", e.stdout)
 	if t.Failed() {
@@ -67,9 +71,9 @@ func TestHandshake(t *testing.T) {
 }
 
 // judgeImpatient wants a QEMU that does not wait to be seen by the pages that it loses.
-func judgeImpatient(t *testing.T, mutants []qemutest.Mutant) {
+func judgeImpatient(t *testing.T, killed []qemutest.Mutant) {
 	t.Helper()
-	for _, m := range mutants {
+	for _, m := range killed {
 		if m.Name == "qemu:does-not-wait" {
 			if !slices.ContainsFunc(m.Killers, func(k string) bool { return strings.HasSuffix(k, "pages were lost") }) {
 				t.Errorf("%s was seen by %v", m.Name, m.Killers)
@@ -77,5 +81,5 @@ func judgeImpatient(t *testing.T, mutants []qemutest.Mutant) {
 			return
 		}
 	}
-	t.Errorf("no QEMU that does not wait is among %d mutants", len(mutants))
+	t.Errorf("no QEMU that does not wait is among %d mutants", len(killed))
 }

@@ -64,7 +64,7 @@ must happen when the guest sleeps, resets itself, refuses, dies or knows nothing
 it, and that a QEMU which does not wait for the answer loses pages.
 
 With --mutants, wrong series are made on purpose, compiled, and put to kunit and
-matrix: each must be seen.
+matrix, or those of QEMU to handshake: each must be seen.
 
 Examples:
     $ patchgen test --tree debian:6.12
@@ -347,7 +347,7 @@ func (t *tester) tree(ctx context.Context, spec string) (*qemutest.Report, error
 	if err := t.make(ctx, &p, r, changes); err != nil {
 		return nil, err
 	}
-	if t.mutants && r.Verdict == qemutest.Pass {
+	if t.mutants && r.Verdict == qemutest.Pass && (slices.Contains(t.tests, kunitTest) || slices.Contains(t.tests, matrixTest)) {
 		err = t.kill(ctx, &p, r, tree, mutants, o)
 	}
 	r.End()
