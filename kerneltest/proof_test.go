@@ -63,7 +63,7 @@ func TestProof(t *testing.T) {
 	}
 	if slices.Contains(sets, "matrix") {
 		suites += 1 + len(report.Matrix)
-		if len(report.Levels) != 4 {
+		if len(report.Levels) != 5 {
 			t.Errorf("levels %+v", report.Levels)
 		}
 		judgeMatrix(t, report.Matrix)

@@ -27,6 +27,7 @@ var levels = []struct {
 }{
 	{"", false, false},
 	{"dma_page_dirtying=off", false, false},
+	{"dma_page_dirtying=auto", false, false}, // there is no bridge that asks
 	{armed, true, false},
 	{"dma_page_dirtying=on", true, true},
 }

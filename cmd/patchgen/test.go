@@ -38,7 +38,7 @@ Usage:
 It builds the tree without the series and with it, boots each in QEMU, and makes
 three tests, or those of --tests:
 
-kunit: the suite that the series brings along, dma_mark_dirty.
+kunit: the suites that the series brings along.
 
 proof: the guest is migrated while two vhost-user devices write its memory, a disk
 (virtio_blk) and a network card (virtio_net). Blind devices keep no dirty log,
