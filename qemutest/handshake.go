@@ -18,7 +18,7 @@ type HandshakeRun struct {
 	Name     string   `json:"name"`
 	About    string   `json:"about"` // what must be
 	Kernel   string   `json:"kernel"`
-	QEMU     string   `json:"qemu"` // Patched, or the name of a mutant
+	QEMU     string   `json:"qemu"` // its version
 	CPUs     int      `json:"cpus"`
 	Written  int      `json:"written"` // as of an Outcome
 	Missed   int      `json:"missed"`
@@ -125,6 +125,9 @@ func (p *Proof) KillHandshake(ctx context.Context) (killers []string, err error)
 
 func (r *Report) addHandshake(h HandshakeRun) {
 	r.Handshakes = append(r.Handshakes, h)
+	if r.QEMU == "" { // no other test was made
+		r.QEMU = h.QEMU
+	}
 	r.set(h.Verdict, fmt.Sprintf("hand-shake %q with %s", h.Name, count(h.CPUs, "vCPU")), h.Why)
 }
 
@@ -139,7 +142,7 @@ func wrong(format string, args ...any) error { return &wrongError{fmt.Sprintf(fo
 func (p *Proof) handshake(ctx context.Context, h handshake, cpus int) (r HandshakeRun, err error) {
 	begin := time.Now()
 	invalid, err := p.valid("hand-shake "+h.name, cpus, func(seed uint64) error {
-		r = HandshakeRun{Name: h.name, About: h.about, Kernel: h.kernel, QEMU: Patched, CPUs: cpus, Verdict: Pass}
+		r = HandshakeRun{Name: h.name, About: h.about, Kernel: h.kernel, CPUs: cpus, Verdict: Pass}
 		o := guestOptions{
 			kernel: p.Kernels[h.kernel], cpus: cpus, memory: p.Memory, cmdline: h.cmdline,
 			resets: h.resets, dies: h.dies, bridges: &bridges{h.ask, h.poll},
@@ -152,6 +155,7 @@ func (p *Proof) handshake(ctx context.Context, h handshake, cpus int) (r Handsha
 			if err := s.prepare(ctx); err != nil {
 				return err
 			}
+			r.QEMU = t.report.QEMU
 			err := h.try(s, ctx)
 			r.History = m.from.happened()
 			var w *wrongError
