@@ -146,8 +146,18 @@ func TestRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Cover == nil || len(s.Patches) != 6 || s.Patches[0].Tags.Number != 1 || s.Patches[0].Files == nil {
-		t.Errorf("cover %v, %d patches", s.Cover, len(s.Patches))
+	files, err := filepath.Glob("../../patches/6.12/*.patch")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := len(files) - 1 // one is the cover letter
+	if s.Cover == nil || s.Cover.Tags.Total != n || len(s.Patches) != n {
+		t.Fatalf("%d patches, want %d and a cover letter that says so", len(s.Patches), n)
+	}
+	for i, m := range s.Patches {
+		if m.Tags.Number != i+1 || m.Tags.Total != n || m.Files == nil {
+			t.Errorf("%s: number %d of %d, %d files", m.Name, m.Tags.Number, m.Tags.Total, len(m.Files))
+		}
 	}
 	if got := s.Patches[0].Trailers(); len(got) > 1 {
 		t.Errorf("trailers %v", got)

@@ -462,7 +462,7 @@ func BenchmarkFind(b *testing.B) {
 	}
 }
 
-// BenchmarkFor is a series of six patches.
+// BenchmarkFor is a whole series.
 func BenchmarkFor(b *testing.B) {
 	tree := trees(b)[0]
 	s := patchesFor(b, tree)

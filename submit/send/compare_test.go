@@ -62,19 +62,19 @@ func TestCompareSame(t *testing.T) {
 		"twice": mboxOf(t, append(all, all...)...),
 	} {
 		c, err := Compare(path, messages)
-		if err != nil || len(c.Same) != 8 || c.Missing != nil || c.Differences != nil || c.Others != 0 {
+		if err != nil || len(c.Same) != len(in) || c.Missing != nil || c.Differences != nil || c.Others != 0 {
 			t.Errorf("%s: %+v, %v", name, c, err)
 		}
 	}
 	one := write(t, filepath.Join(dir, "one.eml"), all[3])
 	c, err := Compare(one, messages)
-	if err != nil || len(c.Same) != 1 || len(c.Missing) != 7 || c.Same[0] != messages[3].ID {
+	if err != nil || len(c.Same) != 1 || len(c.Missing) != len(in)-1 || c.Same[0] != messages[3].ID {
 		t.Errorf("one file: %+v, %v", c, err)
 	}
 	o := options()
 	o.Version = 2
 	c, err = Compare(mboxOf(t, all...), compose(t, o, in...))
-	if err != nil || c.Others != 8 || len(c.Missing) != 8 {
+	if err != nil || c.Others != len(in) || len(c.Missing) != len(in) {
 		t.Errorf("another sending: %+v, %v", c, err)
 	}
 }
