@@ -5,6 +5,15 @@ static bool pci_page_dirtying_is_pluggable(PCIDevice *dev)
            qdev_hotunplug_allowed(DEVICE(dev), NULL);
 }
 
+/* As in qmp_device_del(): a guest may have missed what was long ago */
+static bool pci_page_dirtying_is_asked(DeviceState *qdev)
+{
+    return qdev->pending_deleted_event &&
+           (!qdev->pending_deleted_expires_ms ||
+            qdev->pending_deleted_expires_ms >
+            qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL));
+}
+
 static DeviceState *pci_page_dirtying_pluggable(DeviceState *qdev)
 {
     PCIBus *bus = pci_bridge_get_sec_bus(PCI_BRIDGE(qdev));
@@ -31,7 +40,7 @@ static bool pci_page_dirtying_unplug(DeviceState *qdev, Error **errp)
         PCIDevice *dev = bus->devices[devfn];
 
         if (!pci_page_dirtying_is_pluggable(dev) ||
-            DEVICE(dev)->pending_deleted_event ||
+            pci_page_dirtying_is_asked(DEVICE(dev)) ||
             (devfn != first && bus->devices[first])) {
             continue;
         }

@@ -14,6 +14,7 @@
 #include "migration/migration-qmp.h"
 #include "qobject/qdict.h"
 #include "qobject/qlist.h"
+#include "qemu/timer.h"
 #include "hw/pci/pci_regs.h"
 
 /* As a guest would have it from the document, and not from QEMU's headers */
@@ -625,8 +626,9 @@ static void test_fallback(void)
     start(g, NOWHERE, SHORT_MS);
     wait_failed(g, "dev0");
 
-    /* The guest lets it go */
+    /* The guest lets it go, having forgotten that it was asked before */
     qtest_system_reset(g->qts);
+    qtest_clock_step(g->qts, 10 * NANOSECONDS_PER_SECOND);
     start(g, NOWHERE, LONG_MS);
     set(g, GUEST, DRIVER);
     set(g, ANSWER, WORD(REFUSED, GENERATION(get(g, REQUEST))));
