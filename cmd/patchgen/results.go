@@ -232,7 +232,7 @@ func verdict(w io.Writer, results []*qemutest.Report) error {
 			s = s.Plus(r.Sum())
 		}
 		if s.Passed > 0 {
-			fmt.Fprintf(w, "All %d cases of the series' own suite passed.\n", s.Passed)
+			fmt.Fprintf(w, "All %d cases of the series' own suites passed.\n", s.Passed)
 		}
 		if s.Written > 0 {
 			fmt.Fprintf(w, "With the series none of the %d pages that blind devices wrote was missed; without it %d were.\n", s.Written, s.Unmarked)
