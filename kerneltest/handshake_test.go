@@ -44,15 +44,16 @@ func TestHandshake(t *testing.T) {
 		at := func(what string) int { return slices.Index(h.History, what) }
 		switch {
 		case slices.Contains(migrates, h.Name):
-			// The disk's 32 MiB, and a page or so for each packet.
-			if h.Written < 8192+1024 {
+			// In the warm-up, the disk's 32 MiB, and a page or so for each packet;
+			// devices that were unplugged first have written before it.
+			if unplugged := h.Name == "old guest, unplug"; unplugged && h.Written != 0 || !unplugged && h.Written < 8192+1024 {
 				t.Errorf("%s: %d pages were written", h.Name, h.Written)
 			}
 			if at("wait-page-dirtying") < 0 || at("wait-page-dirtying") > at("active") || at("gone: disk") < 0 || at("completed") < 0 {
 				t.Errorf("%s: %v", h.Name, h.History)
 			}
 		case h.Name == "not asked":
-			if at("wait-page-dirtying") >= 0 {
+			if at("wait-page-dirtying") >= 0 || at("active") < 0 {
 				t.Errorf("%s: %v", h.Name, h.History)
 			}
 		case at("failed") < 0 || at("completed") >= 0:

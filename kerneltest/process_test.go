@@ -70,8 +70,11 @@ func (c *tester) run(t *testing.T, terminal *os.File, during func(patchgen *os.P
 	}
 	shm := list(t, "/dev/shm")
 	mark := "PATCHGEN_KERNELTEST=" + rand.Text()
-	// The last --tests counts.
-	cmd := exec.CommandContext(t.Context(), c.patchgen, append([]string{"test", "--tree", absolute(t, *proofTree), "--tests", "proof"}, args...)...)
+	args = append([]string{"test", "--tree", absolute(t, *proofTree)}, args...)
+	if !slices.Contains(args, "--tests") {
+		args = append(args, "--tests", "proof")
+	}
+	cmd := exec.CommandContext(t.Context(), c.patchgen, args...)
 	cmd.Dir = here
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp, mark)
 	cmd.WaitDelay = 10 * time.Second

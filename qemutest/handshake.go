@@ -157,7 +157,7 @@ func (p *Proof) handshake(ctx context.Context, h handshake, cpus int) (r Handsha
 			}
 			r.QEMU = t.report.QEMU
 			err := h.try(s, ctx)
-			r.History = m.from.happened()
+			r.History = m.from.all()
 			var w *wrongError
 			if errors.As(err, &w) {
 				// That pages were lost says more.

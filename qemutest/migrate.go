@@ -56,11 +56,15 @@ type watch struct {
 	mu      sync.Mutex
 	status  string
 	pass    int64
-	history []string      // what happened, the oldest first: statuses, and events with what they are about
-	changed chan struct{} // closed and made anew at each change
+	history []string             // what happened, the oldest first: statuses, and events with what they are about
+	begun   int                  // what is before belongs to migrations that have ended
+	times   map[string]time.Time // when the migration came into a status, last
+	changed chan struct{}        // closed and made anew at each change
 }
 
-func newWatch() *watch { return &watch{changed: make(chan struct{})} }
+func newWatch() *watch {
+	return &watch{changed: make(chan struct{}), times: make(map[string]time.Time)}
+}
 
 func (w *watch) event(e qmp.Event) {
 	var d struct {
@@ -77,6 +81,9 @@ func (w *watch) event(e qmp.Event) {
 	switch e.Name {
 	case "MIGRATION":
 		w.status, happened = d.Status, d.Status
+		if len(w.times) < maxHistory {
+			w.times[d.Status] = time.Now()
+		}
 	case "MIGRATION_PASS":
 		w.pass = d.Pass
 	case "DEVICE_DELETED":
@@ -103,18 +110,33 @@ const (
 	maxHistory = 1000
 )
 
-// happened returns the history so far.
+// happened returns the history of the migration so far.
 func (w *watch) happened() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.history[w.begun:])
+}
+
+// when returns when the migration came into a status; false if it did not.
+func (w *watch) when(status string) (time.Time, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at, ok := w.times[status]
+	return at, ok
+}
+
+// all returns the history with that of the migrations before.
+func (w *watch) all() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.history)
 }
 
-// again forgets a migration that has ended, before the next.
+// again puts a migration that has ended behind it, before the next.
 func (w *watch) again() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.status, w.pass, w.history = "", 0, nil
+	w.status, w.pass, w.begun = "", 0, len(w.history)
 }
 
 func (w *watch) now() (status string, pass int64) {
