@@ -2,6 +2,7 @@ package qemutest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,6 +60,7 @@ type Proof struct {
 	Packets   int               // sent by the card
 	Limit     time.Duration     // of a guest's boot, and of each answer of its agent
 	Seed      uint64            // of the patterns
+	Pages     bool              // keep for each run what became of each page
 	Consoles  string            // folder where consoles go when a run fails; "" keeps none
 	Progress  progress.Reporter // nil tells nobody
 	Done      func(Outcome)     // is called with each run's result, if not nil
@@ -252,6 +254,7 @@ type trial struct {
 	seed     uint64 // of what is written
 	moved    *migration
 	begun    time.Time // of the migration
+	moments  []Moment
 	stored   map[int64]store
 	storedIn int64 // the pass in which the CPU did
 }
@@ -319,10 +322,12 @@ func (t *trial) migrate(ctx context.Context) (Outcome, error) {
 	if err := t.moved.begin(ctx); err != nil {
 		return r, err
 	}
+	t.moment(PassesBegin)
 	if err := t.logged(ctx); err != nil {
 		return r, err
 	}
 	held, release := t.moved.held(ctx)
+	t.moment(WorkBegins)
 	err = t.work(held, &r)
 	release()
 	// Where the dirty log is unsound, a migration that switched over early is
@@ -334,16 +339,28 @@ func (t *trial) migrate(ctx context.Context) (Outcome, error) {
 	if err != nil && !early {
 		return r, err
 	}
+	t.moment(LetGo)
 	if err := t.moved.finish(ctx); err != nil {
 		return r, err
 	}
+	for status, what := range map[string]string{statusSwitchover: Stopped, statusCompleted: Completed} {
+		if at, ok := t.moved.from.when(status); ok {
+			t.at(what, at)
+		}
+	}
+	slices.SortStableFunc(t.moments, func(a, b Moment) int { return cmp.Compare(a.AtMS, b.AtMS) })
 	info, err := source.migrationInfo(ctx)
 	if err != nil {
 		return r, err
 	}
 	r.Passes, r.DowntimeMS = info.RAM.Passes, info.Downtime
 	r.Resent, r.OverReported = t.moved.sends.again()
-	r.Sends = t.moved.sends.passes
+	r.Sends, r.Moments = t.moved.sends.passes, t.moments
+	for i, at := range source.trace.begun() {
+		if i < len(r.Sends) {
+			r.Sends[i].BeginMS = max(0, at.Sub(t.begun).Milliseconds())
+		}
+	}
 
 	if err := t.stores(buffer); err != nil {
 		return r, err
@@ -353,6 +370,9 @@ func (t *trial) migrate(ctx context.Context) (Outcome, error) {
 		return r, err
 	}
 	t.count(&r, differing)
+	if t.Pages {
+		r.Pages = t.remember()
+	}
 	r.judge(t.run)
 	switch {
 	case r.Verdict == Unfit:
@@ -387,16 +407,19 @@ func (t *trial) work(ctx context.Context, r *Outcome) error {
 	if t.run.Device == None {
 		err := source.ask(ctx, protocol.OpStore, protocol.StoreArgs{Seed: t.seed}, nil)
 		t.storedIn = source.trace.pass()
+		t.moment(WorkEnds)
 		return err
 	}
 	if err := t.write(ctx); err != nil {
 		return err
 	}
+	t.moment(WorkEnds)
 	for _, driver := range []string{"virtio_blk", "virtio_net"} {
 		if err := source.ask(ctx, protocol.OpUnbind, protocol.UnbindArgs{Driver: driver}, nil); err != nil {
 			return err
 		}
 	}
+	t.moment(Unplugged)
 	if t.run.Kernel == Patched {
 		return source.ask(ctx, protocol.OpCounters, nil, &r.Counters)
 	}

@@ -38,6 +38,8 @@ type Outcome struct {
 	Why          string `json:"why,omitempty"` // of a verdict that isn't Pass
 
 	Sends    []PassSends       `json:"sends"` // by pass
+	Moments  []Moment          `json:"moments"`
+	Pages    *Pages            `json:"-"` // if Proof.Pages asks for it
 	Drivers  []Driver          `json:"drivers,omitempty"`
 	Guest    Guest             `json:"guest"`
 	Others   []uint64          `json:"others,omitempty"` // addresses of pages that differ and that no device wrote, the first 256
@@ -140,6 +142,12 @@ func (t *trial) stores(buffer []int64) error {
 	return nil
 }
 
+// missed reports whether what was stored into a page was not sent. Rings are not
+// counted: see stores.
+func (t *trial) missed(page int64, s store) bool {
+	return s.Kind != vhostuser.Ring && !t.moved.sends.since(page, s.Pass)
+}
+
 // maxListed is how many pages are listed of those that nobody wrote.
 const maxListed = 256
 
@@ -173,7 +181,7 @@ func (t *trial) count(r *Outcome, differing []int64) {
 		}
 	}
 	for _, page := range slices.Sorted(maps.Keys(t.stored)) {
-		if s := t.stored[page]; s.Kind != vhostuser.Ring && !t.moved.sends.since(page, s.Pass) {
+		if s := t.stored[page]; t.missed(page, s) {
 			r.Missed++
 			drivers[s.driver].Missed++
 			r.Lost = append(r.Lost, Page{t.moved.source.ram.gpa(page * pageSize), s.driver, s.Kind.String(), s.Source, s.At.Milliseconds(), s.Pass})

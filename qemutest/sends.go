@@ -29,13 +29,17 @@ type sent struct {
 	sum  uint64 // of its contents
 	last uint32 // pass in which it was sent last, 0 before it was
 	over uint32 // times that it was sent with the contents that it was sent with before
+	in   uint32 // all passes in which it was sent, as in Pages.Sent
+	used bool   // it was sent with contents, and not only as zeros
 }
 
 // PassSends are the pages of the guest's RAM that were sent in a pass.
 type PassSends struct {
 	Pages        int64 `json:"pages"`
-	Resent       int64 `json:"resent"`        // of these, sent before
+	Zeros        int64 `json:"zeros"`         // of these, full of one byte, which alone was sent
+	Resent       int64 `json:"resent"`        // of the pages, sent before
 	OverReported int64 `json:"over_reported"` // of these, with the contents that they were sent with before
+	BeginMS      int64 `json:"begin_ms"`      // of the pass, since the migration began
 }
 
 // firmware is how much memory QEMU may send besides the guest's RAM: ROMs and that
@@ -91,6 +95,12 @@ func (s *sends) page(p stream.Page) error {
 	}
 	page, now := &s.pages[p.Offset/pageSize], &s.passes[s.pass-1]
 	now.Pages++
+	if p.Data == nil {
+		now.Zeros++
+	} else {
+		page.used = true
+	}
+	page.in |= 1 << min(s.pass-1, LastBit)
 	if page.last != 0 {
 		now.Resent++
 		if page.sum == sum {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 )
@@ -38,6 +39,7 @@ type trace struct {
 	mu      sync.Mutex
 	partial []byte
 	passes  int64         // begun
+	times   []time.Time   // when each did
 	starts  []int64       // for each of RAM's sections, how many passes had begun before it
 	changed chan struct{} // closed and made anew at each line of the trace
 }
@@ -68,6 +70,9 @@ func (t *trace) line(line []byte) {
 	switch string(name) {
 	case syncLine:
 		t.passes++
+		if len(t.times) < maxPasses {
+			t.times = append(t.times, time.Now())
+		}
 	case sectionLine:
 		if !bytes.HasPrefix(rest, []byte("ram,")) {
 			return
@@ -88,6 +93,16 @@ func (t *trace) pass() int64 {
 	return t.passes
 }
 
+// maxPasses is of how many passes it is noted when they began.
+const maxPasses = 10000
+
+// begun returns when each pass began, as far as that was noted.
+func (t *trace) begun() []time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.times)
+}
+
 // sections returns how many sections with pages of RAM have begun.
 func (t *trace) sections() int {
 	t.mu.Lock()
@@ -99,7 +114,7 @@ func (t *trace) sections() int {
 func (t *trace) again() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.passes, t.starts = 0, nil
+	t.passes, t.times, t.starts = 0, nil, nil
 }
 
 // section returns the pass that the pages of RAM's section n are of, from 0. The
