@@ -68,26 +68,32 @@ func printFolders() error {
 }
 
 func printKernel() error {
-	ctx := context.Background()
-	tree, err := ktree.Open(ctx, *proofTree, ktree.Options{Progress: &lines{}})
-	if err != nil {
-		return err
-	}
-	defer tree.Close()
-	set, err := templates.Load("dma-mark-dirty")
-	if err != nil {
-		return err
-	}
-	s, err := patches.Render(tree, set, "full", patches.RenderOptions{Tool: "patchgen test", Call: "test"})
-	if err != nil {
-		return err
-	}
-	_, kernel, err := kbuild.Kernels(ctx, tree, s.Changes(), kbuild.Options{Progress: &lines{}, Module: dmatest.Files()})
+	kernel, _, err := proofKernel(context.Background())
 	if err != nil {
 		return err
 	}
 	fmt.Printf("PATCHGEN_KERNEL=%s\nPATCHGEN_MODULE=%s\n", kernel.BzImage, kernel.Module)
 	return nil
+}
+
+// proofKernel returns the patched kernel of -proof-tree with the guests' module, and
+// the folder of the tree.
+func proofKernel(ctx context.Context) (kernel kbuild.Kernel, dir string, err error) {
+	tree, err := ktree.Open(ctx, *proofTree, ktree.Options{Progress: &lines{}})
+	if err != nil {
+		return kernel, "", err
+	}
+	defer tree.Close()
+	set, err := templates.Load("dma-mark-dirty")
+	if err != nil {
+		return kernel, "", err
+	}
+	s, err := patches.Render(tree, set, "full", patches.RenderOptions{Tool: "patchgen test", Call: "test"})
+	if err != nil {
+		return kernel, "", err
+	}
+	_, kernel, err = kbuild.Kernels(ctx, tree, s.Changes(), kbuild.Options{Progress: &lines{}, Module: dmatest.Files()})
+	return kernel, tree.Dir(), err
 }
 
 // TestSeries judges the series that patchgen emits for each of the trees.
