@@ -3,6 +3,7 @@ package kbuild
 import (
 	"context"
 	"crypto/sha256"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"maps"
@@ -40,7 +41,12 @@ type Kernel struct {
 	Release string        // as uname -r says, such as "6.12.117"
 	Cached  bool          // nothing had to be compiled
 	Took    time.Duration // to configure and compile it, or to find it
+	Sizes   Sizes         // of one of Versions, else zero
 }
+
+// Sizes are those of a kernel in memory, before it frees what only the boot takes:
+// bytes, sorted as size(1) does.
+type Sizes struct{ Text, Data, BSS int64 }
 
 // A KernelError says which of the two kernels cannot be built. Err is a
 // *LostError, an *Error or that of a file.
@@ -92,6 +98,66 @@ func Kernels(ctx context.Context, tree *ktree.Tree, changes []series.Change, o O
 	return unpatched, patched, failed(ctx, true, err)
 }
 
+// A Version is a kernel to be compiled of a tree.
+type Version struct {
+	Changes []series.Change // nil for the tree as it is
+	On      []string        // symbols to be on; others that some Version's Changes bring are off
+}
+
+// Versions compiles a tree in several versions, each with the module and with its
+// Sizes. The rest is as of Kernels.
+func Versions(ctx context.Context, tree *ktree.Tree, versions []Version, o Options) ([]Kernel, error) {
+	w, err := newWorkspace(ctx, tree, o)
+	if err != nil {
+		return nil, err
+	}
+	var all []series.Change
+	for _, v := range versions {
+		all = append(all, v.Changes...)
+	}
+	var kernels []Kernel
+	var unlock func()
+	for _, v := range versions {
+		r := w.recipe(v, series.Symbols(all), o)
+		k, ok := w.find(r)
+		if !ok {
+			if unlock == nil {
+				if unlock, err = w.open(ctx); err != nil {
+					return nil, err
+				}
+				defer unlock()
+			}
+			if err := workshop.Match(tree, v.Changes); err != nil {
+				return nil, err
+			}
+			if k, err = w.build(ctx, r); err != nil {
+				return nil, failed(ctx, v.Changes != nil, err)
+			}
+		}
+		kernels = append(kernels, k)
+	}
+	return kernels, nil
+}
+
+// recipe returns that of a Version, where all of these symbols are brought by some.
+func (w *workspace) recipe(v Version, symbols []string, o Options) recipe {
+	r := recipe{name: "unpatched", config: QEMUConfig(), module: o.Module, sized: true}
+	maps.Copy(r.config, o.Config)
+	for _, symbol := range symbols {
+		delete(r.config, symbol)
+	}
+	for _, symbol := range v.On {
+		r.config[symbol] = "y"
+	}
+	if v.Changes != nil {
+		r.name, r.changes = "patched", make(map[string][]byte)
+	}
+	for _, c := range v.Changes {
+		r.changes[c.Path] = c.After
+	}
+	return r
+}
+
 func failed(ctx context.Context, patched bool, err error) error {
 	if err == nil || ctx.Err() != nil {
 		return err
@@ -110,6 +176,7 @@ type recipe struct {
 	config  kconfig.Config
 	changes map[string][]byte // contents by path, nil for a file to remove
 	module  map[string][]byte // as in Options
+	sized   bool              // its Sizes are wanted
 }
 
 // recipes returns those of the unpatched and of the patched kernel.
@@ -201,6 +268,9 @@ func (w *workspace) key(r recipe) string {
 	for _, name := range slices.Sorted(maps.Keys(r.module)) {
 		fmt.Fprintf(h, "module %q %s\n", name, workshop.Sum(r.module[name]))
 	}
+	if r.sized {
+		fmt.Fprintln(h, "sizes 1")
+	}
 	return fmt.Sprintf("%x", h.Sum(nil))
 }
 
@@ -219,6 +289,9 @@ func (w *workspace) find(r recipe) (Kernel, bool) {
 	}
 	if len(r.module) > 0 {
 		k.Module = filepath.Join(dir, moduleFile)
+	}
+	if r.sized {
+		workshop.Load(filepath.Join(dir, sizesFile), &k.Sizes)
 	}
 	return k, true
 }
@@ -387,6 +460,35 @@ func (w *workspace) compileModule(ctx context.Context, b *Build, files map[strin
 // moduleFile is the name under which a module is kept.
 const moduleFile = "module.ko"
 
+// sizesFile is that of a kernel's Sizes.
+const sizesFile = "sizes"
+
+// sizesOf reads the Sizes of a vmlinux. Of its sections size(1) counts those that take
+// memory: what is not written as text, what is and has contents as data.
+func sizesOf(vmlinux string) (s Sizes, err error) {
+	f, err := elf.Open(vmlinux)
+	if err != nil {
+		return s, err
+	}
+	defer f.Close()
+	for _, section := range f.Sections {
+		size := int64(section.Size)
+		switch {
+		case section.Flags&elf.SHF_ALLOC == 0:
+		case section.Flags&elf.SHF_EXECINSTR != 0, section.Flags&elf.SHF_WRITE == 0:
+			s.Text += size
+		case section.Type == elf.SHT_NOBITS:
+			s.BSS += size
+		default:
+			s.Data += size
+		}
+	}
+	if s.Text == 0 {
+		return s, fmt.Errorf("%s has no code", vmlinux)
+	}
+	return s, nil
+}
+
 // keep puts a finished kernel into kernels/, whole or not at all.
 func (w *workspace) keep(b *Build, r recipe) error {
 	kernels := filepath.Join(w.dir, "kernels")
@@ -406,6 +508,15 @@ func (w *workspace) keep(b *Build, r recipe) error {
 	}
 	for name, from := range files {
 		if err := workshop.CopyFile(from, filepath.Join(dir, name), 0o666); err != nil {
+			return err
+		}
+	}
+	if r.sized {
+		sizes, err := sizesOf(filepath.Join(b.Output, "vmlinux"))
+		if err != nil {
+			return err
+		}
+		if err := workshop.Store(filepath.Join(dir, sizesFile), sizes); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package kbuild
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -502,5 +503,78 @@ func TestModule(t *testing.T) {
 		if _, _, err := b.kernels(t.Context(), b.dir, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: the error is %v, want %q", name, err, want)
 		}
+	}
+}
+
+// makeVersions is makeModule with a vmlinux.
+const makeVersions = `case "$*" in *bzImage*) for a; do case $a in O=*) cat PROGRAM > ${a#O=}/vmlinux;; esac; done;; esac
+` + makeModule
+
+func TestVersions(t *testing.T) {
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, noSize := exec.LookPath("size") // before there are stand-ins only
+	b := newBench(t, strings.ReplaceAll(makeVersions, "PROGRAM", program))
+	replaceTool(t, "strip", `echo stripped > $3; cat $4 >> $3`)
+	versions := []Version{{}, {Changes: changes(), On: []string{"NEW"}}, {Changes: changes()}}
+	make := func() []Kernel {
+		t.Helper()
+		tree, err := ktree.Open(t.Context(), b.dir, ktree.Options{Cache: b.cache})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tree.Close()
+		kernels, err := Versions(t.Context(), tree, versions, Options{
+			Cache: b.cache, Config: kconfig.Config{"NEW": "y", "MORE": "y"}, Module: map[string][]byte{"a.c": []byte("int a;\n")},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return kernels
+	}
+	plain, _ := b.both(b.dir, nil)
+	kernels := make()
+	if len(kernels) != 3 {
+		t.Fatalf("%d kernels", len(kernels))
+	}
+	sizes, err := sizesOf(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []struct {
+		text string
+		on   bool
+	}{{unpatchedText, false}, {patchedText, true}, {patchedText, false}} {
+		k := kernels[i]
+		config := readFile(t, k.Config)
+		if sources(t, k) != want.text || strings.Contains(config, "CONFIG_NEW=y") != want.on || !strings.Contains(config, "CONFIG_MORE=y") {
+			t.Errorf("%d: %q with\n%s", i, sources(t, k), config)
+		}
+		if k.Cached || k.Sizes != sizes || readFile(t, k.Module) != "stripped\nsymbols\na.c\nint a;\n" || k.Key == plain.Key {
+			t.Errorf("%d: %+v, want the sizes %+v", i, k, sizes)
+		}
+	}
+	for i, k := range make() {
+		if !k.Cached || k.Key != kernels[i].Key || k.Sizes != sizes {
+			t.Errorf("%d: once more it is %+v", i, k)
+		}
+	}
+
+	// What size(1) says of it.
+	if noSize != nil {
+		return
+	}
+	out, err := exec.Command(size, program).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text, data, bss int64
+	if _, err := fmt.Sscan(strings.SplitN(string(out), "\n", 2)[1], &text, &data, &bss); err != nil || (Sizes{text, data, bss}) != sizes {
+		t.Errorf("%+v, and size(1) says %s", sizes, out)
+	}
+	if _, err := sizesOf("kernels_test.go"); err == nil {
+		t.Error("a text has sizes")
 	}
 }

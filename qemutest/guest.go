@@ -42,6 +42,7 @@ type guestOptions struct {
 	cmdline   []string
 	cpus      int
 	memory    int64           // bytes
+	full      bool            // no page of it is full of zeros when the guest starts
 	limit     time.Duration   // of its boot, and of each of its agent's answers
 	disk      *vhostuser.Disk // a guest with a disk has a network card, too
 	logging   bool            // of the two
@@ -210,6 +211,9 @@ func startGuest(ctx context.Context, fail context.CancelCauseFunc, o guestOption
 	}
 	if g.ram, err = newMemory(o.memory, low); err != nil {
 		return nil, err
+	}
+	if o.full && !o.incoming {
+		g.ram.fill()
 	}
 	ram, err := unix.FcntlInt(g.ram.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {

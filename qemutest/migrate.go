@@ -333,6 +333,15 @@ func (m *migration) finish(ctx context.Context) error {
 	if err := m.set(ctx, p); err != nil {
 		return err
 	}
+	if err := m.complete(ctx); err != nil {
+		return err
+	}
+	return m.read(ctx)
+}
+
+// complete has a migration that may switch over do so when it comes to that, and
+// returns when it is at its end.
+func (m *migration) complete(ctx context.Context) error {
 	err := m.from.wait(ctx, "switch-over of the migration", switchedOver)
 	if err != nil {
 		return m.failure(ctx, err)
@@ -351,7 +360,7 @@ func (m *migration) finish(ctx context.Context) error {
 			return m.failure(ctx, err)
 		}
 	}
-	return m.read(ctx)
+	return nil
 }
 
 // read waits until all of the stream has been read, and holds what was read against
@@ -406,12 +415,14 @@ func (m *migration) failure(ctx context.Context, err error) error {
 // migrationInfo is what we need of qapi/migration.json, MigrationInfo.
 type migrationInfo struct {
 	Downtime  int64  // milliseconds
+	TotalTime int64  `json:"total-time"` // milliseconds
 	ErrorDesc string `json:"error-desc"`
 	RAM       struct {
-		Total     int64 // bytes
-		Normal    int64 // pages sent with their contents
-		Duplicate int64 // pages sent as zeros
-		Passes    int64 `json:"dirty-sync-count"`
+		Total       int64 // bytes
+		Transferred int64 // bytes
+		Normal      int64 // pages sent with their contents
+		Duplicate   int64 // pages sent as zeros
+		Passes      int64 `json:"dirty-sync-count"`
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"patchgen/qemutest/vhostuser"
 )
 
 // Pages are what became of each page of a guest's RAM in a run, for pictures of it.
@@ -21,13 +23,14 @@ const LastBit = 31
 
 // A Written is the last store to a page of Pages.
 type Written struct {
-	Page   int64
-	Driver string // of the device; "" for the CPU
-	What   string // such as "data"
-	Source int64  // as in Page
-	AtMS   int64  // since the migration began
-	Pass   int64  // in which it was written
-	Missed bool   // it was not sent in a later one
+	Page    int64
+	Driver  string // of the device; "" for the CPU
+	What    string // such as "data"
+	Source  int64  // as in Page
+	AtMS    int64  // since the migration began
+	Pass    int64  // in which it was written
+	Counted bool   // it is one of Outcome.Written; the devices' rings are not, see trial.stores
+	Missed  bool   // it is one of Outcome.Missed
 }
 
 // GPA returns the guest-physical address of a page.
@@ -69,7 +72,7 @@ func (t *trial) remember() *Pages {
 	for _, page := range slices.Sorted(maps.Keys(t.stored)) {
 		s := t.stored[page]
 		p.Writes = append(p.Writes, Written{
-			page, s.driver, s.Kind.String(), s.Source, s.At.Milliseconds(), s.Pass, t.missed(page, s),
+			page, s.driver, s.Kind.String(), s.Source, s.At.Milliseconds(), s.Pass, s.Kind != vhostuser.Ring, t.missed(page, s),
 		})
 	}
 	return p

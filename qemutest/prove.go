@@ -33,6 +33,7 @@ type Run struct {
 	Device  string // None (the CPU writes instead), Blind or Logging
 	Marking bool   // is switched on
 	Loses   bool   // must lose pages
+	Before  bool   // the devices write and are gone before the migration, and not in it
 }
 
 // Runs are the experiments of a proof, in their order. What one shows is what
@@ -318,18 +319,25 @@ func (t *trial) migrate(ctx context.Context) (Outcome, error) {
 			return r, err
 		}
 	}
-	t.begun = time.Now()
+	if t.run.Before {
+		if err := t.work(ctx, &r); err != nil {
+			return r, err
+		}
+	}
+	t.begun, t.moments = time.Now(), nil
 	if err := t.moved.begin(ctx); err != nil {
 		return r, err
 	}
 	t.moment(PassesBegin)
-	if err := t.logged(ctx); err != nil {
-		return r, err
+	if !t.run.Before {
+		if err := t.logged(ctx); err != nil {
+			return r, err
+		}
+		held, release := t.moved.held(ctx)
+		t.moment(WorkBegins)
+		err = t.work(held, &r)
+		release()
 	}
-	held, release := t.moved.held(ctx)
-	t.moment(WorkBegins)
-	err = t.work(held, &r)
-	release()
 	// Where the dirty log is unsound, a migration that switched over early is
 	// what shows it: the calibration goes on.
 	early := t.moved.switched()
@@ -354,6 +362,7 @@ func (t *trial) migrate(ctx context.Context) (Outcome, error) {
 		return r, err
 	}
 	r.Passes, r.DowntimeMS = info.RAM.Passes, info.Downtime
+	r.bytes, r.totalMS = info.RAM.Transferred, info.TotalTime
 	r.Resent, r.OverReported = t.moved.sends.again()
 	r.Sends, r.Moments = t.moved.sends.passes, t.moments
 	for i, at := range source.trace.begun() {

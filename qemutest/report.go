@@ -96,6 +96,22 @@ func (r *Report) Sum() (s Sum) {
 	return s
 }
 
+// Sentences say in plain words what a passed test showed. The proof, if it was made,
+// comes first.
+func (s Sum) Sentences() []string {
+	var all []string
+	say := func(made bool, format string, args ...any) {
+		if made {
+			all = append(all, fmt.Sprintf(format, args...))
+		}
+	}
+	say(s.Written > 0, "With the series none of the %d pages that blind devices wrote was missed; without it %d were.", s.Written, s.Unmarked)
+	say(s.CellsWritten > 0, "Of %d pages written through each call of the DMA API none was missed, and of %d others %d were sent again.", s.CellsWritten, s.CellsQuiet, s.CellsOver)
+	say(s.Shaken > 0, "In each of %d experiments with the hand-shake all was as it must be; of %d pages written in a warm-up none was missed.", s.Shaken, s.ShakenWritten)
+	say(s.Passed > 0, "All %d cases of the series' own suites passed.", s.Passed)
+	return all
+}
+
 // gravity is the order of the verdicts.
 var gravity = map[string]int{Pass: 0, Fail: 1, Lost: 2, Crashed: 3, Unfit: 4}
 

@@ -48,8 +48,10 @@ type Outcome struct {
 	Invalid  int               `json:"invalid"`            // tries that switched over too early
 	Seconds  float64           `json:"seconds"`
 
-	others int
-	stale  int // pages sent after they were written, that differ all the same
+	bytes   int64 // that QEMU says it sent
+	totalMS int64 // that the migration took, as QEMU says
+	others  int
+	stale   int // pages sent after they were written, that differ all the same
 }
 
 // A Driver is what a device wrote that this driver of the guest drives.

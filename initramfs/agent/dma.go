@@ -32,11 +32,19 @@ type dmaStress struct {
 	syncs            uint64 // filled in
 }
 
+type dmaMeasure struct {
+	call, length uint32
+	// Filled in.
+	khz          uint64
+	empty, ticks [protocol.Samples]uint64
+}
+
 // The module's numbers are the places of these.
 var (
-	dmaMaps = []string{"single", "page", "sg", "phys", "resource", "coherent"}
-	dmaHows = []string{"unmap", "sync", "range", "device"}
-	dmaDirs = []string{"bidi", "to", "from"} // enum dma_data_direction
+	dmaMaps  = []string{"single", "page", "sg", "phys", "resource", "coherent"}
+	dmaHows  = []string{"unmap", "sync", "range", "device"}
+	dmaDirs  = []string{"bidi", "to", "from"} // enum dma_data_direction
+	dmaCalls = []string{"unmap_page", "sync_single"}
 )
 
 const (
@@ -50,6 +58,7 @@ const (
 	dmaIocMap       = ioRead | ioWrite | unsafe.Sizeof(dmaCell{})<<16 | 0xd700
 	dmaIocReturn    = ioWrite | unsafe.Sizeof(dmaReturn{})<<16 | 0xd701
 	dmaIocStress    = ioRead | ioWrite | unsafe.Sizeof(dmaStress{})<<16 | 0xd702
+	dmaIocMeasure   = ioRead | ioWrite | unsafe.Sizeof(dmaMeasure{})<<16 | 0xd703
 )
 
 // dmaWait is how long the module's device may take to appear.
@@ -170,4 +179,19 @@ func (a *agent) stress(args protocol.StressArgs) (any, error) {
 		return nil, fmt.Errorf("cell %d: %w", args.ID, err)
 	}
 	return protocol.StressResult{Syncs: d.syncs}, nil
+}
+
+func (a *agent) measure(args protocol.MeasureArgs) (any, error) {
+	if a.dma == nil {
+		return nil, errNoModule
+	}
+	call, err := number(dmaCalls, args.Call)
+	if err != nil {
+		return nil, err
+	}
+	d := dmaMeasure{call: call, length: args.Length}
+	if err := a.ioctl(dmaIocMeasure, unsafe.Pointer(&d)); err != nil {
+		return nil, fmt.Errorf("%s of %d bytes: %w", args.Call, args.Length, err)
+	}
+	return protocol.MeasureResult{KHz: d.khz, Empty: d.empty[:], Ticks: d.ticks[:]}, nil
 }

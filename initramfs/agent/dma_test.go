@@ -33,7 +33,11 @@ func TestDMAModule(t *testing.T) {
 	if d := cmp.Diff(dmaHows, enum("dmatest_how")); d != "" {
 		t.Errorf("how to return differs:\n%s", d)
 	}
+	if d := cmp.Diff(append(dmaCalls, "calls"), enum("dmatest_call")); d != "" {
+		t.Errorf("what to measure differs:\n%s", d)
+	}
 	for _, text := range []string{
+		"#define DMATEST_SAMPLES\t\t16\n", "_IOWR(0xd7, 3, struct dmatest_measure)",
 		"#define DMATEST_SKIP_SYNC\tBIT(0)\t", "#define DMATEST_STRICT\t\tBIT(1)\t", "#define DMATEST_ENTRIES\t\t4\n",
 		"_IOWR(0xd7, 0, struct dmatest_cell)", "_IOW(0xd7, 1, struct dmatest_return)", "_IOWR(0xd7, 2, struct dmatest_stress)",
 	} {
@@ -46,6 +50,7 @@ func TestDMAModule(t *testing.T) {
 		got, want uintptr
 	}{
 		{"map", dmaIocMap, 0xc050d700}, {"return", dmaIocReturn, 0x4010d701}, {"stress", dmaIocStress, 0xc020d702},
+		{"measure", dmaIocMeasure, 0xc110d703}, {"khz", unsafe.Offsetof(dmaMeasure{}.khz), 8}, {"ticks", unsafe.Offsetof(dmaMeasure{}.ticks), 144},
 		{"id", unsafe.Offsetof(dmaCell{}.id), 32}, {"frame", unsafe.Offsetof(dmaCell{}.frame), 40}, {"dma", unsafe.Offsetof(dmaCell{}.dma), 48},
 		{"ranges", unsafe.Offsetof(dmaStress{}.ranges), 8}, {"syncs", unsafe.Offsetof(dmaStress{}.syncs), 24},
 	} {
@@ -74,6 +79,7 @@ func TestDMAErrors(t *testing.T) {
 	wantOpError(t, c.Call(protocol.OpLoad, protocol.LoadArgs{}, nil), "nothing to load")
 	for op, args := range map[string]any{
 		protocol.OpMap: protocol.MapArgs{}, protocol.OpReturn: protocol.ReturnArgs{}, protocol.OpStress: protocol.StressArgs{},
+		protocol.OpMeasure: protocol.MeasureArgs{},
 	} {
 		wantOpError(t, c.Call(op, args, nil), "no module yet")
 	}
@@ -96,4 +102,6 @@ func TestDMAErrors(t *testing.T) {
 	wantOpError(t, c.Call(protocol.OpReturn, protocol.ReturnArgs{Returns: []protocol.Return{{ID: 7, How: "sync"}}}, nil), "cell 7, 1 of 1: sync: inappropriate ioctl")
 	wantOpError(t, c.Call(protocol.OpReturn, protocol.ReturnArgs{Returns: []protocol.Return{{ID: 7, How: "lend"}}}, nil), `"lend" is none of`)
 	wantOpError(t, c.Call(protocol.OpStress, protocol.StressArgs{ID: 7}, nil), "cell 7: inappropriate ioctl")
+	wantOpError(t, c.Call(protocol.OpMeasure, protocol.MeasureArgs{Call: "sync_single", Length: 64}, nil), "sync_single of 64 bytes: inappropriate ioctl")
+	wantOpError(t, c.Call(protocol.OpMeasure, protocol.MeasureArgs{Call: "dance"}, nil), `"dance" is none of`)
 }

@@ -34,6 +34,7 @@ func (a *agent) unbind(args protocol.UnbindArgs) (any, error) {
 		if err := poke(filepath.Join(driver, "unbind"), name); err != nil {
 			return nil, err
 		}
+		a.unbound[args.Driver] = append(a.unbound[args.Driver], name)
 		r.Devices = append(r.Devices, name)
 	}
 	return r, nil

@@ -74,10 +74,14 @@ type agent struct {
 	buffer, heart []byte // see memory.go
 	socket        int    // see socket.go; -1 if there is none
 	nic           string
-	dma           *os.File // see dma.go; nil before the module is loaded
+	dma           *os.File            // see dma.go; nil before the module is loaded
+	back          chan struct{}       // see reader.go; gets a value when a device is bound again, nil if nobody reads
+	unbound       map[string][]string // by driver, the devices that were unbound
 }
 
-func newAgent(root string) *agent { return &agent{root: root, socket: -1} }
+func newAgent(root string) *agent {
+	return &agent{root: root, socket: -1, unbound: make(map[string][]string)}
+}
 
 // path returns the path of a file of the guest.
 func (a *agent) path(elem ...string) string {

@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"runtime"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -77,19 +76,30 @@ func (a *agent) heartbeat(args protocol.HeartbeatArgs) (any, error) {
 		return nil, err
 	}
 	a.heart = mem
-	// While it sleeps in the kernel it holds one of Go's processors for a while:
-	// let it have its own.
-	runtime.GOMAXPROCS(runtime.NumCPU() + 1)
-	go func() {
-		runtime.LockOSThread()
-		for n := uint64(1); ; n++ {
-			for i := 0; i < len(mem); i += pageSize {
-				binary.LittleEndian.PutUint64(mem[i:], n)
+	for i := range args.Pages { // no page is full of zeros, which cost a migration nothing
+		binary.LittleEndian.PutUint64(page(mem, i), ^uint64(0))
+	}
+	begin := time.Now()
+	thread(func() {
+		for n := 0; ; {
+			due := args.Pages
+			if args.Rate > 0 {
+				due = beats(time.Since(begin), args.Rate, n, args.Pages)
+			}
+			for range due {
+				binary.LittleEndian.PutUint64(page(mem, n%args.Pages), uint64(n)+1)
+				n++
 			}
 			unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil)
 		}
-	}()
+	})
 	return nil, nil
+}
+
+// beats returns how many pages are to be written now, after so many, that it be the
+// rate in pages a second: at most each of them once.
+func beats(since time.Duration, rate, done, pages int) int {
+	return max(0, min(int(since.Seconds()*float64(rate))-done, pages))
 }
 
 func (a *agent) verify(args protocol.VerifyArgs) (any, error) {
@@ -121,19 +131,12 @@ func (a *agent) read(args protocol.ReadArgs) (any, error) {
 	if request < 0 || request%pageSize != 0 {
 		return nil, fmt.Errorf("a request of %d bytes is no multiple of %d", request, pageSize)
 	}
-	devices, err := filepath.Glob(a.path("sys/block/vd*"))
-	if err != nil {
-		return nil, err
-	}
-	if len(devices) == 0 {
-		return nil, errors.New("there is no virtio block device")
-	}
-	r := protocol.ReadResult{Device: filepath.Base(devices[0])}
-	f, err := os.OpenFile(a.path("dev", r.Device), os.O_RDONLY|unix.O_DIRECT, 0)
+	f, name, err := a.openDisk()
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	r := protocol.ReadResult{Device: name}
 	for r.Bytes < int64(len(a.buffer)) {
 		rest := a.buffer[r.Bytes:]
 		n, err := io.ReadFull(f, rest[:min(request, len(rest))])

@@ -22,7 +22,9 @@ var ops = map[string]func(a *agent, args json.RawMessage) (any, error){
 	protocol.OpListen:    none((*agent).listen),
 	protocol.OpQueued:    none((*agent).queued),
 	protocol.OpDrain:     some((*agent).drain),
+	protocol.OpReader:    some((*agent).reader),
 	protocol.OpUnbind:    some((*agent).unbind),
+	protocol.OpBind:      some((*agent).bind),
 	protocol.OpMarking:   some((*agent).marking),
 	protocol.OpSuspend:   none((*agent).suspend),
 	protocol.OpCounters:  none((*agent).counters),
@@ -30,6 +32,7 @@ var ops = map[string]func(a *agent, args json.RawMessage) (any, error){
 	protocol.OpMap:       some((*agent).mapCells),
 	protocol.OpReturn:    some((*agent).giveBack),
 	protocol.OpStress:    some((*agent).stress),
+	protocol.OpMeasure:   some((*agent).measure),
 }
 
 // some makes an operation of a function with arguments.

@@ -11,7 +11,7 @@ const (
 	// OpTouch makes the buffer and has the CPU fill page i with
 	// Fill(page, seed, i): TouchArgs, nothing. It can be made once.
 	OpTouch = "touch"
-	// OpHeartbeat begins to write to pages of a memory of their own, once a
+	// OpHeartbeat begins to write to pages of a memory of their own, each
 	// millisecond, for ever: HeartbeatArgs, nothing. It can be begun once.
 	OpHeartbeat = "heartbeat"
 	// OpStore has the CPU fill the buffer anew: StoreArgs, nothing.
@@ -35,8 +35,15 @@ const (
 	// datagram is its number, 64 bits in little-endian order, and then
 	// Fill(rest, seed, number).
 	OpDrain = "drain"
+	// OpReader has the first virtio block device fill a memory of its own by O_DIRECT,
+	// over and over, for ever: ReaderArgs, nothing. It can be begun once. When the
+	// device is unbound it stops, and goes on when that is bound again.
+	OpReader = "reader"
 	// OpUnbind unbinds the devices of a virtio driver: UnbindArgs, UnbindResult.
 	OpUnbind = "unbind"
+	// OpBind binds again what OpUnbind has unbound from a driver: BindArgs,
+	// BindResult.
+	OpBind = "bind"
 	// OpMarking switches the kernel's dma_page_dirtying: MarkingArgs, nothing.
 	OpMarking = "marking"
 	// OpSuspend sends the machine to sleep, to RAM, a moment after the answer: nothing,
@@ -56,6 +63,9 @@ const (
 	OpReturn = "return"
 	// OpStress has it sync two parts of a mapping in turn: StressArgs, StressResult.
 	OpStress = "stress"
+	// OpMeasure has it measure one call of the DMA API, Samples times: MeasureArgs,
+	// MeasureResult.
+	OpMeasure = "measure"
 )
 
 // The agent's address in the guest, set by OpListen. The network is a /24.
@@ -80,7 +90,10 @@ type TouchArgs struct {
 	Seed  uint64
 }
 
-type HeartbeatArgs struct{ Pages int }
+type HeartbeatArgs struct {
+	Pages int
+	Rate  int // how many are written a second, in turn; 0 is all of them each millisecond
+}
 
 type StoreArgs struct{ Seed uint64 }
 
@@ -155,11 +168,25 @@ type DrainResult struct {
 	Missing    uint64   // of which no sound one came
 }
 
+type ReaderArgs struct {
+	Pages   int   // of the memory
+	Request int   // bytes read at once, a multiple of PageSize
+	Offset  int64 // of the first page on the disk, bytes, a multiple of PageSize
+}
+
 type UnbindArgs struct {
 	Driver string // such as "virtio_blk"
 }
 
 type UnbindResult struct {
+	Devices []string // such as "virtio1"
+}
+
+type BindArgs struct {
+	Driver string // as in UnbindArgs
+}
+
+type BindResult struct {
 	Devices []string // such as "virtio1"
 }
 
@@ -217,3 +244,18 @@ type StressArgs struct {
 }
 
 type StressResult struct{ Syncs uint64 }
+
+// Samples is how often OpMeasure makes a call.
+const Samples = 16
+
+type MeasureArgs struct {
+	Call   string // "unmap_page" or "sync_single", for the CPU
+	Length uint32 // of the buffer, bytes: at most 4 MiB
+}
+
+// A MeasureResult is in ticks of the CPU's time stamp counter.
+type MeasureResult struct {
+	KHz   uint64   // ticks in a millisecond, as the kernel knows it
+	Empty []uint64 // of a call that does nothing, made before each
+	Ticks []uint64 // of the call, with as much
+}

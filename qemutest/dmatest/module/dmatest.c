@@ -15,6 +15,7 @@
 #include <linux/dma-mapping.h>
 #include <linux/fs.h>
 #include <linux/ioctl.h>
+#include <linux/irqflags.h>
 #include <linux/ktime.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
@@ -27,6 +28,8 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/xarray.h>
+
+#include <asm/tsc.h>
 
 /* What user space says: the guest's agent, whose tests compare it with this. */
 
@@ -92,12 +95,35 @@ struct dmatest_stress {
 	__u64 syncs;		/* filled in */
 };
 
+enum dmatest_call {
+	DMATEST_UNMAP_PAGE,
+	DMATEST_SYNC_SINGLE,	/* for the CPU */
+	DMATEST_CALLS
+};
+
+#define DMATEST_SAMPLES		16
+
+/*
+ * What a call takes, of a buffer that the first device fills and that is not
+ * bounced, in ticks of the time stamp counter.
+ */
+struct dmatest_measure {
+	__u32 call;		/* enum dmatest_call */
+	__u32 length;		/* of the buffer, bytes */
+	/* Filled in: */
+	__u64 khz;		/* ticks in a millisecond */
+	__u64 empty[DMATEST_SAMPLES]; /* of a call that does nothing */
+	__u64 ticks[DMATEST_SAMPLES];
+};
+
 #define DMATEST_IOC_MAP		_IOWR(0xd7, 0, struct dmatest_cell)
 #define DMATEST_IOC_RETURN	_IOW(0xd7, 1, struct dmatest_return)
 #define DMATEST_IOC_STRESS	_IOWR(0xd7, 2, struct dmatest_stress)
+#define DMATEST_IOC_MEASURE	_IOWR(0xd7, 3, struct dmatest_measure)
 
 #define DMATEST_MAX_CELLS	4096
 #define DMATEST_MAX_LENGTH	SZ_4M
+#define DMATEST_WARM_UP		4
 #define DMATEST_MAX_STRESS	(60 * MSEC_PER_SEC)
 /* Of alloc_pages(); the macro for it has had two names. */
 #define DMATEST_MAX_ORDER	10
@@ -450,6 +476,90 @@ static int dmatest_stress(struct dmatest_stress *s)
 	return 0;
 }
 
+static noinline void measured_nothing(struct device *dev, dma_addr_t addr, size_t size)
+{
+	barrier();
+}
+
+static noinline void measured_unmap_page(struct device *dev, dma_addr_t addr, size_t size)
+{
+	dma_unmap_page(dev, addr, size, DMA_FROM_DEVICE);
+}
+
+static noinline void measured_sync_single(struct device *dev, dma_addr_t addr, size_t size)
+{
+	dma_sync_single_for_cpu(dev, addr, size, DMA_FROM_DEVICE);
+}
+
+static noinline u64 measure(void (*call)(struct device *, dma_addr_t, size_t),
+			    struct device *dev, dma_addr_t addr, size_t size)
+{
+	unsigned long flags;
+	u64 begin, end;
+
+	/* What does nothing is to be called by the very same code. */
+	OPTIMIZER_HIDE_VAR(call);
+
+	local_irq_save(flags);
+	begin = rdtsc_ordered();
+	call(dev, addr, size);
+	end = rdtsc_ordered();
+	local_irq_restore(flags);
+	return end - begin;
+}
+
+static int dmatest_measure(struct dmatest_measure *m)
+{
+	struct pci_dev *pdev = devices[0];
+	u64 empty, ticks;
+	struct device *dev;
+	dma_addr_t addr;
+	int i, err = 0;
+	void *mem;
+
+	if (m->call >= DMATEST_CALLS || !m->length || m->length > DMATEST_MAX_LENGTH)
+		return -EINVAL;
+	if (!pdev)
+		return -ENODEV;
+	dev = &pdev->dev;
+	mem = alloc_pages_exact(m->length, GFP_KERNEL | __GFP_NOWARN | __GFP_NORETRY);
+	if (!mem)
+		return -ENOMEM;
+	/*
+	 * On which side of the bounce buffers it lies decides how many
+	 * comparisons it takes to see that it is none of them.
+	 */
+	if (virt_to_phys(mem) < SZ_4G)
+		err = -ENOMEM;
+
+	m->khz = tsc_khz;
+	for (i = -DMATEST_WARM_UP; !err && i < DMATEST_SAMPLES; i++) {
+		addr = dma_map_page(dev, virt_to_page(mem), 0, m->length, DMA_FROM_DEVICE);
+		if (dma_mapping_error(dev, addr)) {
+			err = -EIO;
+			break;
+		}
+		if (addr != virt_to_phys(mem)) {
+			dma_unmap_page(dev, addr, m->length, DMA_FROM_DEVICE);
+			err = -EXDEV;
+			break;
+		}
+		empty = measure(measured_nothing, dev, addr, m->length);
+		if (m->call == DMATEST_UNMAP_PAGE) {
+			ticks = measure(measured_unmap_page, dev, addr, m->length);
+		} else {
+			ticks = measure(measured_sync_single, dev, addr, m->length);
+			dma_unmap_page(dev, addr, m->length, DMA_FROM_DEVICE);
+		}
+		if (i >= 0) {
+			m->empty[i] = empty;
+			m->ticks[i] = ticks;
+		}
+	}
+	free_pages_exact(mem, m->length);
+	return err;
+}
+
 static long dmatest_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	void __user *user = (void __user *)arg;
@@ -457,10 +567,12 @@ static long dmatest_ioctl(struct file *file, unsigned int cmd, unsigned long arg
 		struct dmatest_cell cell;
 		struct dmatest_return ret;
 		struct dmatest_stress stress;
+		struct dmatest_measure measure;
 	} u;
 	long err;
 
-	if (cmd != DMATEST_IOC_MAP && cmd != DMATEST_IOC_RETURN && cmd != DMATEST_IOC_STRESS)
+	if (cmd != DMATEST_IOC_MAP && cmd != DMATEST_IOC_RETURN &&
+	    cmd != DMATEST_IOC_STRESS && cmd != DMATEST_IOC_MEASURE)
 		return -ENOTTY;
 	if (copy_from_user(&u, user, _IOC_SIZE(cmd)))
 		return -EFAULT;
@@ -474,8 +586,11 @@ static long dmatest_ioctl(struct file *file, unsigned int cmd, unsigned long arg
 	case DMATEST_IOC_RETURN:
 		err = dmatest_return(&u.ret);
 		break;
-	default:
+	case DMATEST_IOC_STRESS:
 		err = dmatest_stress(&u.stress);
+		break;
+	default:
+		err = dmatest_measure(&u.measure);
 	}
 	mutex_unlock(&lock);
 
