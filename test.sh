@@ -24,6 +24,8 @@ esac
 packages=(git shellcheck)
 if [ "$mode" != quick ]; then
 	packages+=(gcc make flex bison bc perl python3 xz-utils libelf-dev sparse qemu-system-x86 ccache universal-ctags codespell git-email libmailtools-perl b4 bsdutils)
+	# What the report is looked at with.
+	packages+=(chromium)
 	# What QEMU is built with.
 	packages+=(meson ninja-build pkg-config python3-pycotap python3-venv libglib2.0-dev libpixman-1-dev)
 fi
@@ -113,12 +115,13 @@ if [ "$mode" != quick ]; then
 	trap 'rm -r "$scratch"' EXIT
 	step "go test -tags kernel" with_trees
 	# What runs patchgen test, and what else there is.
-	migrations='TestProof|TestHandshake|TestFaultySeries|TestEnds|TestOldQEMU|TestRepeat|TestMemory|TestShell'
+	migrations='TestReport|TestProof|TestHandshake|TestFaultySeries|TestEnds|TestOldQEMU|TestRepeat|TestMemory|TestShell'
 fi
 case $mode in
 all)
-	step "kernels" kernel -skip "$migrations"
+	step "kernels" kernel -skip "$migrations|TestSpeed"
 	step "both variants on all trees" matrix --compile debian:5.10 debian:6.1 debian:6.12 debian:7.2 debian:7.3
+	step "patchgen's own speed" kernel -run TestSpeed
 	for tree in $(go run ./cmd/patchgen trees --series dma-mark-dirty | awk 'NR > 1 {print $1}'); do
 		step "all that patchgen test has, on $tree" kernel -run TestProof -proof-tree "$tree" -mutants
 	done
@@ -127,13 +130,13 @@ all)
 	step "proof in all its ways" kernel -run "$migrations" -skip 'TestProof|TestHandshake' -repeat 20 "${old[@]}"
 	;;
 ci)
-	step "6.12" kernel -skip "$migrations|TestKernels" -trees debian:6.12
+	step "6.12" kernel -skip "$migrations|TestKernels|TestSpeed" -trees debian:6.12
 	step "both variants on 5.10, compiled" matrix --compile debian:5.10
 	step "both variants on the others" matrix debian:6.1 debian:6.12 debian:7.2 debian:7.3
 	step "6.1 and 7.3, neither compiled nor booted" kernel -run TestPatches -trees debian:6.1,debian:7.3
 	step "all that patchgen test has, on 6.12" kernel -run TestProof -mutants
 	step "the hand-shake, on 6.12" kernel -run TestHandshake
-	step "proof in some of its ways" kernel -run TestEnds
+	step "proof in some of its ways, and the report" kernel -run 'TestEnds|TestReport'
 	for tree in debian:6.1 debian:7.3; do
 		step "proof on $tree" kernel -run TestProof -proof-tree "$tree" -proof-tests proof
 	done

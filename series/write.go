@@ -95,6 +95,41 @@ func Write(dir string, files []Mail, o WriteOptions) error {
 	return now.write(o.Ledger, dir)
 }
 
+// CheckDir returns Write's error about what is in the way, before there are files.
+func CheckDir(dir string, o WriteOptions) error {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		// It is not made before it is needed; it is enough that it can be.
+		above, err := filepath.Abs(filepath.Dir(dir))
+		for err == nil {
+			if _, err = os.Stat(above); !errors.Is(err, fs.ErrNotExist) {
+				break
+			}
+			above, err = filepath.Dir(above), nil
+		}
+		if err == nil {
+			err = unix.Access(above, unix.W_OK)
+		}
+		if err != nil {
+			return &fs.PathError{Op: "write", Path: dir, Err: err}
+		}
+		return nil
+	}
+	dir, err := locate(dir)
+	if err != nil {
+		return err
+	}
+	written, err := readLedger(o.Ledger, dir)
+	if err != nil {
+		return err
+	}
+	if old, err := survey(dir, written); err != nil {
+		return err
+	} else if old.other != nil && !o.Force {
+		return old.other
+	}
+	return nil
+}
+
 // locate returns the absolute path of dir without symbolic links, and makes
 // the folders above it.
 func locate(dir string) (string, error) {

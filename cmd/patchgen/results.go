@@ -7,11 +7,16 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
+
+	"github.com/spf13/pflag"
 
 	"patchgen/qemutest"
+	"patchgen/report"
 	"patchgen/series"
 )
 
@@ -180,6 +185,75 @@ func (f *testFlags) write(o series.WriteOptions, results []*qemutest.Report) err
 	return nil
 }
 
+// show writes the report.
+func (f *testFlags) show(o series.WriteOptions, results []*qemutest.Report) error {
+	made, err := report.Files(results, f.command)
+	if err != nil {
+		return err
+	}
+	var files []series.Mail
+	for _, file := range made {
+		files = append(files, series.Mail{Name: file.Name, Data: file.Data})
+	}
+	return reportNotWritten(f.report, series.Write(f.report, files, o))
+}
+
+// again is the command that makes the same tests, in words for a shell: what was said,
+// and of the rest the tree and the seed.
+func (f *testFlags) again(set *pflag.FlagSet) []string {
+	words := []string{"patchgen", "test"}
+	add := func(name, value string) { words = append(words, "--"+name, quote(value)) }
+	for _, tree := range f.trees {
+		add("tree", tree)
+	}
+	set.Visit(func(flag *pflag.Flag) {
+		switch flag.Name {
+		case "tree", "refresh", "seed", "receipt", "json", "ktap", "junit", "report", "consoles", "force":
+			return
+		}
+		switch v := flag.Value.(type) {
+		case pflag.SliceValue:
+			if flag.Value.Type() != "stringArray" {
+				add(flag.Name, strings.Join(v.GetSlice(), ","))
+				return
+			}
+			for _, one := range v.GetSlice() {
+				add(flag.Name, one)
+			}
+		default:
+			switch value := flag.Value.String(); {
+			case flag.Value.Type() != "bool":
+				add(flag.Name, value)
+			case value == "true":
+				words = append(words, "--"+flag.Name)
+			}
+		}
+	})
+	add("seed", strconv.FormatUint(f.seed, 10))
+	return words
+}
+
+// quote has a shell take it as one word.
+func quote(s string) string {
+	if s != "" && strings.IndexFunc(s, func(r rune) bool {
+		return !strings.ContainsRune("%+,-./:=@_~", r) && (r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r))
+	}) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// reportNotWritten is notWritten of the report's folder.
+func reportNotWritten(dir string, err error) error {
+	if occupied := (*series.OccupiedError)(nil); errors.As(err, &occupied) {
+		return &usageError{err: fmt.Errorf("--report %s: %w", dir, err)} // which says what to do
+	}
+	if path := (*fs.PathError)(nil); errors.As(err, &path) {
+		return &usageError{fmt.Errorf("--report %s: %w", dir, path.Err), "choose another folder"}
+	}
+	return err
+}
+
 // notWritten returns the error of writing a result with what to do about it.
 func notWritten(file string, err error) error {
 	if occupied := (*series.OccupiedError)(nil); errors.As(err, &occupied) {
@@ -231,17 +305,8 @@ func verdict(w io.Writer, results []*qemutest.Report) error {
 		for _, r := range results {
 			s = s.Plus(r.Sum())
 		}
-		if s.Passed > 0 {
-			fmt.Fprintf(w, "All %d cases of the series' own suites passed.\n", s.Passed)
-		}
-		if s.Written > 0 {
-			fmt.Fprintf(w, "With the series none of the %d pages that blind devices wrote was missed; without it %d were.\n", s.Written, s.Unmarked)
-		}
-		if s.Shaken > 0 {
-			fmt.Fprintf(w, "In each of %d experiments with the hand-shake all was as it must be; of %d pages written in a warm-up none was missed.\n", s.Shaken, s.ShakenWritten)
-		}
-		if s.CellsWritten > 0 {
-			fmt.Fprintf(w, "Of %d pages written through each call of the DMA API none was missed, and of %d others %d were sent again.\n", s.CellsWritten, s.CellsQuiet, s.CellsOver)
+		for _, sentence := range s.Sentences() {
+			fmt.Fprintln(w, sentence)
 		}
 		return nil
 	}

@@ -79,21 +79,22 @@ Flags:
 `
 
 type testFlags struct {
-	trees                           []string
-	refresh                         bool
-	tests                           []string
-	mutants                         bool
-	mutant                          []string
-	patches, variant, receipt       string
-	qemu, accel, qemuTree           string
-	memory, written                 size
-	cpus                            []int
-	packets                         int
-	limit                           time.Duration
-	seed                            uint64
-	config, cmdline                 []string
-	jsonFile, ktap, junit, consoles string
-	shell, force                    bool
+	trees                                   []string
+	refresh                                 bool
+	tests                                   []string
+	mutants                                 bool
+	mutant                                  []string
+	patches, variant, receipt               string
+	qemu, accel, qemuTree                   string
+	memory, written                         size
+	cpus                                    []int
+	packets                                 int
+	limit                                   time.Duration
+	seed                                    uint64
+	config, cmdline                         []string
+	jsonFile, ktap, junit, report, consoles string
+	shell, force                            bool
+	command                                 []string // that makes the same tests again
 }
 
 // A size is a flag's value in bytes, such as 256M.
@@ -149,6 +150,7 @@ func test(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set.StringVar(&f.jsonFile, "json", "", "write the result as JSON to `FILE`")
 	set.StringVar(&f.ktap, "ktap", "", "write it as KTAP to `FILE`")
 	set.StringVar(&f.junit, "junit", "", "write it as JUnit's XML to `FILE`")
+	set.StringVar(&f.report, "report", "", "write it as a page for a browser to `DIR`, with pictures and a text for a cover letter")
 	set.StringVar(&f.consoles, "consoles", "", "keep the guests' consoles in `DIR` when a run fails (default: in the cache)")
 	set.BoolVar(&f.force, "force", false, "overwrite files that patchgen did not write")
 	set.BoolVar(&f.shell, "shell", false, "boot the patched kernel and give a shell in it, and test nothing")
@@ -202,6 +204,7 @@ func test(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(f.trees) == 0 {
 		f.trees = []string{defaultTree()}
 	}
+	f.command = f.again(set)
 	return f.run(ctx, stdout, stderr)
 }
 
@@ -247,6 +250,11 @@ func (f *testFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 			return err
 		}
 	}
+	if f.report != "" {
+		if err := reportNotWritten(f.report, series.CheckDir(f.report, files)); err != nil {
+			return err
+		}
+	}
 	if st, err := os.Stat(f.consoles); err == nil && !st.IsDir() {
 		return usagef("--consoles %s: that is no folder", f.consoles)
 	}
@@ -254,6 +262,7 @@ func (f *testFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if proof.Consoles == "" {
 		proof.Consoles = filepath.Join(cache, "consoles", time.Now().Format("20060102-150405"))
 	}
+	proof.Pages = f.report != ""
 	report := newReporter(stderr)
 	proof.Progress = report
 	t := &tester{testFlags: f, proof: proof, cache: cache, config: config, report: report, stdout: stdout, stderr: stderr}
@@ -276,6 +285,11 @@ func (f *testFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	}
 	if err := f.write(files, results); err != nil {
 		return err
+	}
+	if f.report != "" {
+		if err := f.show(files, results); err != nil {
+			return err
+		}
 	}
 	if t.kept != nil {
 		if err := writeReceipt(t.kept, f.receipt, files); err != nil {
