@@ -39,6 +39,7 @@ Usage:
                                                     or QEMU with it
     patchgen initramfs [-o FILE]                    write a root file system to boot it with
     patchgen test [--tree TREE] [flags]             prove it on live migrations in QEMU
+    patchgen bench [--tree TREE] [flags]            measure what it costs
     patchgen check PATH [--tree TREE] [--build]     say what a maintainer would object to
     patchgen send PATH [--dry-run | --reflect | --yes]   mail it
     patchgen trees [--json]                         list the trees that this is tested on
@@ -128,6 +129,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = makeInitramfs(ctx, args[1:], stdout, stderr)
 	case "test":
 		err = test(ctx, args[1:], stdout, stderr)
+	case "bench":
+		err = bench(ctx, args[1:], stdout, stderr)
 	case "check":
 		err = checkMails(ctx, args[1:], stdout, stderr)
 	case "send":
@@ -163,7 +166,7 @@ var escape = strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
 
 // explain tells the exit code of an error, and what to do about it.
 func explain(err error) (code int, hint string) {
-	for _, explain := range []func(error) (int, string, bool){explainBuild, explainInitramfs, explainTest, explainCheck, explainSend} {
+	for _, explain := range []func(error) (int, string, bool){explainBuild, explainInitramfs, explainTest, explainBench, explainCheck, explainSend} {
 		if code, hint, ok := explain(err); ok {
 			return code, hint
 		}

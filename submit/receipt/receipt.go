@@ -40,6 +40,7 @@ type Receipt struct {
 	Patches   []Patch    `json:"patches"`
 	Build     *Build     `json:"build,omitempty"`
 	Tests     []Test     `json:"tests,omitempty"`
+	Benches   []Bench    `json:"benches,omitempty"`
 }
 
 // Templates is what a series was rendered from.

@@ -62,7 +62,29 @@ func full(t testing.TB) *Receipt {
 		}},
 	}
 	r.AddTest(report, Host{"patchgen 1", strings.Repeat("cd", 32), "gcc 12"}, day)
+	r.AddBench(measured())
 	return r
+}
+
+// measured is a Bench with something in each place.
+func measured() Bench {
+	b := Bench{
+		Time: day, Tool: "patchgen 1", Tree: "/home/somebody/linux", Kernel: "6.12.1", Config: strings.Repeat("cd", 32), Compiler: "gcc 12", QEMU: "10.0.2 (Debian 1)",
+		Sizes: []Size{{"without", 8504612, 2437000, 933892}, {"off", 8504612, 2437000, 933892}, {"on", 8505888, 2441424, 929796}, {"rfc", 8504932, 2437000, 933892}},
+	}
+	for i, state := range []string{"without", "off", "armed", "on", "rfc"} {
+		for _, call := range []string{"dma_unmap_page", "dma_sync_single_for_cpu"} {
+			for _, n := range []int{64, 4 << 10, 64 << 10, 1 << 20} {
+				c := qemutest.CallCost{State: state, Call: call, Bytes: n, Instructions: uint64(48 + 7*i)}
+				if state == "on" {
+					c.Instructions = uint64(155 + max(0, n/4096-1)*50)
+				}
+				c.Most = c.Instructions
+				b.Instructions = append(b.Instructions, c)
+			}
+		}
+	}
+	return b
 }
 
 // What is written is as the schema says, and nothing else is.
@@ -162,7 +184,30 @@ func TestTesting(t *testing.T) {
  - Compiled after each patch: kernel/dma and drivers/xen of linux, with gcc 12, W=1 and sparse, the new options off and on: no new warning.
  - KUnit on 6.12.1 (linux) in QEMU 10.0.2, tcg, with 1 and 2 vCPUs: 63 cases passed, 0 failed, 1 skipped.
  - 2 live migrations of 6.12.1 (linux) in QEMU 10.0.2, tcg, seed 7: of the 100 pages that devices wrote without a dirty log 0 were missed with marking on; without the series 98 were.
- - Each call of the DMA API in each direction, on 6.12.1 (linux) in QEMU 10.0.2, tcg: 0 of 3 pages written by a device were missed, 0 of 2 others were sent again. Of 1000 stores of a device to a page that the CPU synced at the same time 0 were undone.`
+ - Each call of the DMA API in each direction, on 6.12.1 (linux) in QEMU 10.0.2, tcg: 0 of 3 pages written by a device were missed, 0 of 2 others were sent again. Of 1000 stores of a device to a page that the CPU synced at the same time 0 were undone.
+
+What one call costs on 6.12.1 (linux), gcc 12: instructions for a buffer that a device has written, which is not bounced, as QEMU 10.0.2 counts them (-icount); and what each further page adds.
+
+  dma_unmap_page                64 B    4 KiB   64 KiB    1 MiB   a page
+    without the series            48       48       48       48        0
+    off                           55       55       55       55        0
+    armed, idle                   62       62       62       62        0
+    on                           155      155      905    12905       50
+    rfc, always on                76       76       76       76        0
+  dma_sync_single_for_cpu
+    without the series            48       48       48       48        0
+    off                           55       55       55       55        0
+    armed, idle                   62       62       62       62        0
+    on                           155      155      905    12905       50
+    rfc, always on                76       76       76       76        0
+
+The size of vmlinux, 6.12.1 (linux), gcc 12:
+
+  kernel, bytes                    text        data         bss
+    without the series          8504612     2437000      933892
+    option off                  8504612     2437000      933892
+    option on                   8505888     2441424      929796
+    rfc, always on              8504932     2437000      933892`
 	if diff := cmp.Diff(want, r.Testing()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -189,6 +234,50 @@ func TestTesting(t *testing.T) {
 	r.Tests[0].Matrix = nil
 	if got := r.Testing(); strings.Contains(got, "KUnit") || strings.Contains(got, "DMA API") {
 		t.Errorf("says what was not run:\n%s", got)
+	}
+}
+
+// What was measured is in the place of what was before, and fits into a mail.
+func TestBench(t *testing.T) {
+	patches, ids := load(t)
+	r := New("patchgen 1", patches, ids)
+	b := measured()
+	b.Instructions[0].Most = 50
+	b.Nanoseconds = []qemutest.CallTime{
+		{State: "off", Call: "dma_unmap_page", Bytes: 64, Calls: 1024, Median: 20.4, Low: 19, High: 31.6},
+		{State: "off", Call: "dma_unmap_page", Bytes: 1 << 20, Calls: 1024, Median: 21, Low: 19, High: 77},
+		{State: "elsewhere", Call: "dma_unmap_page", Bytes: 64, Calls: 16, Median: 1, Low: 1, High: 1},
+	}
+	r.AddBench(measured())
+	r.AddBench(b)
+	if len(r.Benches) != 1 || r.Benches[0].Tree != "linux" {
+		t.Fatalf("%d benches", len(r.Benches))
+	}
+	text := r.Testing()
+	for _, want := range []string{
+		"    without the series         48-50       48", "dma_unmap_page                64 B    1 MiB   spread\n    off                           20       21    19-77\n",
+		"    elsewhere                      1        -      1-1",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("it lacks %q:\n%s", want, text)
+		}
+	}
+	if strings.HasPrefix(text, "Tested") || !strings.Contains(r.Text(), "MEASURED  2026-03-01 12:00:00Z on linux") {
+		t.Errorf("it says\n%s", text)
+	}
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSuffix(line, "\n"); strings.HasPrefix(line, " ") && (len(line) > 72 || strings.HasSuffix(line, " ")) {
+			t.Errorf("%d columns: %q", len(line), line)
+		}
+	}
+	other := measured()
+	other.Tree = "other"
+	r.AddBench(other)
+	if len(r.Benches) != 2 {
+		t.Errorf("%d benches of two trees", len(r.Benches))
+	}
+	if (&Bench{}).Tables() != "" {
+		t.Error("nothing was measured, and there is a table")
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 )
 
 // Testing is the receipt as the part of a cover letter that tells how the series
-// was tested: paragraphs and list items, not wrapped, no newline at the end. It is
-// "" where nothing was tested, or not all of it went well.
+// was tested, and what it costs: paragraphs, list items and tables, not wrapped, no
+// newline at the end. It is "" where nothing was done, or not all of it went well.
 func (r *Receipt) Testing() string {
 	var items []string
 	if b := r.Build; b != nil {
@@ -29,10 +29,14 @@ func (r *Receipt) Testing() string {
 		}
 		items = append(items, t.sentences()...)
 	}
-	if items == nil {
-		return ""
+	var parts []string
+	if items != nil {
+		parts = append(parts, "Tested, with these very patches:", " - "+strings.Join(items, "\n - "))
 	}
-	return "Tested, with these very patches:\n\n - " + strings.Join(items, "\n - ")
+	for i := range r.Benches {
+		parts = append(parts, r.Benches[i].paragraphs()...)
+	}
+	return strings.Join(parts, "\n\n")
 }
 
 // clean reports whether each patch compiles and brings no warning.
@@ -150,6 +154,9 @@ func (r *Receipt) Text() string {
 	}
 	for i := range r.Tests {
 		r.Tests[i].text(&b)
+	}
+	for i := range r.Benches {
+		r.Benches[i].text(&b)
 	}
 	return b.String()
 }

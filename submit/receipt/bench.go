@@ -1,0 +1,210 @@
+package receipt
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"patchgen/qemutest"
+)
+
+// A Bench is what patchgen bench measured on one tree.
+type Bench struct {
+	Time     time.Time `json:"time"` // when it was done
+	Tool     string    `json:"tool"`
+	Tree     string    `json:"tree"`
+	Kernel   string    `json:"kernel"`        // release
+	Config   string    `json:"config_sha256"` // of the kernel with the series
+	Compiler string    `json:"compiler"`
+	QEMU     string    `json:"qemu,omitempty"` // "" if it was not run
+
+	Instructions []qemutest.CallCost `json:"instructions,omitempty"`
+	Nanoseconds  []qemutest.CallTime `json:"nanoseconds,omitempty"`
+	Sizes        []Size              `json:"sizes,omitempty"`
+}
+
+// A Size is that of a kernel in memory in bytes, as size(1) sorts it.
+type Size struct {
+	Kernel string `json:"kernel"` // "without" the series; with its option "off" or "on"; "rfc"
+	Text   int64  `json:"text"`
+	Data   int64  `json:"data"`
+	BSS    int64  `json:"bss"`
+}
+
+// AddBench adds what was measured, in the place of what was earlier on the same tree.
+func (r *Receipt) AddBench(b Bench) {
+	b.Time, b.Tree = b.Time.UTC().Truncate(time.Second), public(b.Tree)
+	for i := range r.Benches {
+		if r.Benches[i].Tree == b.Tree {
+			r.Benches[i] = b
+			return
+		}
+	}
+	r.Benches = append(r.Benches, b)
+}
+
+// words say what the names of states and kernels mean.
+var words = map[string]string{
+	"without": "without the series", "off": "off", "armed": "armed, idle", "on": "on", "rfc": "rfc, always on",
+}
+
+func wordsOf(name string) string { return cmp.Or(words[name], name) }
+
+// Tables are the figures as text, in paragraphs that are indented and at most 72
+// columns wide: for a cover letter, and for a terminal.
+func (b *Bench) Tables() string {
+	var all []string
+	add := func(table string) {
+		if table != "" {
+			all = append(all, strings.TrimRight(table, "\n"))
+		}
+	}
+	add(b.instructions())
+	add(b.nanoseconds())
+	add(b.sizes())
+	return strings.Join(all, "\n\n")
+}
+
+// A sheet has a row for each state, below the name of the call, and a column for each
+// length.
+type sheet struct {
+	calls, states []string
+	lengths       []int
+}
+
+func (s *sheet) add(call, state string, bytes int) {
+	s.calls, s.states, s.lengths = with(s.calls, call), with(s.states, state), with(s.lengths, bytes)
+}
+
+func with[T comparable](all []T, one T) []T {
+	if slices.Contains(all, one) {
+		return all
+	}
+	return append(all, one)
+}
+
+// nameWidth and figureWidth are columns.
+const nameWidth, figureWidth = 25, 9
+
+func (s *sheet) String(cell func(call, state string, bytes int) string, last func(call, state string) string, lastHead string) string {
+	var b strings.Builder
+	for i, call := range s.calls {
+		head := fmt.Sprintf("  %-*s", nameWidth, call)
+		if i == 0 {
+			for _, n := range s.lengths {
+				head += fmt.Sprintf("%*s", figureWidth, length(n))
+			}
+			head += fmt.Sprintf("%*s", figureWidth, lastHead)
+		}
+		b.WriteString(strings.TrimRight(head, " ") + "\n")
+		for _, state := range s.states {
+			line := fmt.Sprintf("    %-*s", nameWidth-2, wordsOf(state))
+			for _, n := range s.lengths {
+				line += fmt.Sprintf("%*s", figureWidth, cell(call, state, n))
+			}
+			line += fmt.Sprintf("%*s", figureWidth, last(call, state))
+			b.WriteString(strings.TrimRight(line, " ") + "\n")
+		}
+	}
+	return b.String()
+}
+
+// length is a buffer's in words.
+func length(n int) string {
+	switch {
+	case n >= 1<<20 && n%(1<<20) == 0:
+		return fmt.Sprintf("%d MiB", n>>20)
+	case n >= 1<<10 && n%(1<<10) == 0:
+		return fmt.Sprintf("%d KiB", n>>10)
+	}
+	return fmt.Sprintf("%d B", n)
+}
+
+func (b *Bench) instructions() string {
+	var s sheet
+	for _, c := range b.Instructions {
+		s.add(c.Call, c.State, c.Bytes)
+	}
+	return s.String(func(call, state string, n int) string {
+		for _, c := range b.Instructions {
+			if c.Call == call && c.State == state && c.Bytes == n {
+				if c.Varied() {
+					return fmt.Sprintf("%d-%d", c.Instructions, c.Most)
+				}
+				return fmt.Sprint(c.Instructions)
+			}
+		}
+		return "-"
+	}, func(call, state string) string {
+		per, ok := qemutest.PerPage(b.Instructions, state, call)
+		if !ok {
+			return "-"
+		}
+		return strings.TrimSuffix(fmt.Sprintf("%.1f", per), ".0")
+	}, "a page")
+}
+
+func (b *Bench) nanoseconds() string {
+	var s sheet
+	for _, c := range b.Nanoseconds {
+		s.add(c.Call, c.State, c.Bytes)
+	}
+	return s.String(func(call, state string, n int) string {
+		for _, c := range b.Nanoseconds {
+			if c.Call == call && c.State == state && c.Bytes == n {
+				return fmt.Sprintf("%.0f", c.Median)
+			}
+		}
+		return "-"
+	}, func(call, state string) string {
+		// The spread of the longest.
+		for _, c := range slices.Backward(b.Nanoseconds) {
+			if c.Call == call && c.State == state {
+				return fmt.Sprintf("%.0f-%.0f", c.Low, c.High)
+			}
+		}
+		return "-"
+	}, "spread")
+}
+
+func (b *Bench) sizes() string {
+	if len(b.Sizes) == 0 {
+		return ""
+	}
+	var w strings.Builder
+	fmt.Fprintf(&w, "  %-*s%12s%12s%12s\n", nameWidth, "kernel, bytes", "text", "data", "bss")
+	for _, s := range b.Sizes {
+		name := wordsOf(s.Kernel)
+		if s.Kernel == "off" || s.Kernel == "on" {
+			name = "option " + s.Kernel
+		}
+		fmt.Fprintf(&w, "    %-*s%12d%12d%12d\n", nameWidth-2, name, s.Text, s.Data, s.BSS)
+	}
+	return w.String()
+}
+
+// paragraphs are the tables with what they are of, for a cover letter.
+func (b *Bench) paragraphs() []string {
+	qemu, _, _ := strings.Cut(b.QEMU, " (")
+	var all []string
+	add := func(head, table string) {
+		if table != "" {
+			all = append(all, head, strings.TrimRight(table, "\n"))
+		}
+	}
+	add(fmt.Sprintf("What one call costs on %s (%s), %s: instructions for a buffer that a device has written, which is not bounced, as QEMU %s counts them (-icount); and what each further page adds.",
+		b.Kernel, b.Tree, b.Compiler, qemu), b.instructions())
+	add("The same in nanoseconds, on KVM: medians, and the spread of the longest.", b.nanoseconds())
+	add(fmt.Sprintf("The size of vmlinux, %s (%s), %s:", b.Kernel, b.Tree, b.Compiler), b.sizes())
+	return all
+}
+
+func (b *Bench) text(w *strings.Builder) {
+	fmt.Fprintf(w, "\nMEASURED  %s on %s, Linux %s, by %s\n", b.Time.Format("2006-01-02 15:04:05Z"), b.Tree, b.Kernel, b.Tool)
+	fmt.Fprintf(w, "%s%s, config sha256 %s\n", prefixed("QEMU ", b.QEMU), prefixed(", ", b.Compiler), b.Config)
+	for _, p := range b.paragraphs() {
+		fmt.Fprintf(w, "\n%s\n", p)
+	}
+}
