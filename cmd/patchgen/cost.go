@@ -172,7 +172,7 @@ func (b *bencher) warmUp(ctx context.Context) error {
 	for _, w := range all {
 		b.judge(w.Arm, w.Verdict, w.Why)
 	}
-	b.section(warmUpTest, fmt.Sprintf("WARM-UP at 100 MiB/s, %s, %s, the series and unplugging first: medians, and least to most", p.Accel, rounds(b.rounds)))
+	b.section(warmUpTest, fmt.Sprintf("WARM-UP, %s, %s: medians, and least to most", p.Accel, rounds(b.rounds)))
 	printWarmUps(b.stdout, all)
 	fmt.Fprintf(b.stdout, "\n%s\n\n", varies(p.Accel))
 	return nil
