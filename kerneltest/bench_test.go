@@ -4,6 +4,7 @@ package kerneltest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -50,6 +51,10 @@ func TestBench(t *testing.T) {
 		out, err := cmd.Output()
 		say("%s: %v after %v", t.Name(), cmd.ProcessState, time.Since(begin).Round(time.Second/10))
 		if err != nil {
+			var exit *exec.ExitError
+			if errors.As(err, &exit) {
+				t.Logf("%s", exit.Stderr)
+			}
 			t.Fatalf("%v\n%s", err, out)
 		}
 		if i == 0 {

@@ -226,28 +226,30 @@ func instructionsOf(all []protocol.MeasureResult) (c CallCost, err error) {
 
 // timesOf returns how long calls took beyond the median of a call of nothing.
 func timesOf(all []protocol.MeasureResult) (c CallTime, err error) {
-	var empty, ticks []uint64
+	var empty, took []float64 // nanoseconds
 	for _, m := range all {
 		if err := checkSamples(m); err != nil {
 			return c, err
 		}
-		// From 100 MHz to 100 GHz.
-		if m.KHz < 1e5 || m.KHz > 1e8 || m.KHz != all[0].KHz {
+		// From 100 MHz to 100 GHz. The kernel may come to know it better meanwhile.
+		if m.KHz < 1e5 || m.KHz > 1e8 {
 			return c, fmt.Errorf("a time stamp counter with %d kHz", m.KHz)
 		}
-		empty, ticks = append(empty, m.Empty...), append(ticks, m.Ticks...)
+		for i := range m.Ticks {
+			empty = append(empty, float64(m.Empty[i])*1e6/float64(m.KHz))
+			took = append(took, float64(m.Ticks[i])*1e6/float64(m.KHz))
+		}
 	}
-	if len(ticks) == 0 {
+	if len(took) == 0 {
 		return c, errors.New("no sample")
 	}
 	slices.Sort(empty)
-	slices.Sort(ticks)
+	slices.Sort(took)
+	nothing := empty[len(empty)/2]
 	at := func(part float64) float64 {
-		t := ticks[int(part*float64(len(ticks)-1))]
-		t -= min(t, empty[len(empty)/2])
-		return float64(t) * 1e6 / float64(all[0].KHz)
+		return max(0, took[int(part*float64(len(took)-1))]-nothing)
 	}
-	return CallTime{Calls: len(ticks), Median: at(0.5), Low: at(0.05), High: at(0.95)}, nil
+	return CallTime{Calls: len(took), Median: at(0.5), Low: at(0.05), High: at(0.95)}, nil
 }
 
 // PerPage returns how many instructions each further page of a buffer takes in a state,
