@@ -385,7 +385,7 @@ func (b *bencher) instructions(ctx context.Context) error {
 	}
 	b.report.clear()
 	part = receipt.Bench{Nanoseconds: b.result.Nanoseconds}
-	fmt.Fprintf(b.stdout, "\nNANOSECONDS of the same on KVM: medians, and the spread of the longest. They vary with the machine and its load.\n\n%s\n\n", part.Tables())
+	fmt.Fprintf(b.stdout, "\nNANOSECONDS of the same on KVM: medians, and by how much the longest calls differ from\ntheirs, but for the 5 %% at each end. They vary with the machine and its load.\n\n%s\n\n", part.Tables())
 	return nil
 }
 

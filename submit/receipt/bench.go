@@ -85,8 +85,11 @@ func with[T comparable](all []T, one T) []T {
 	return append(all, one)
 }
 
-// nameWidth and figureWidth are columns.
-const nameWidth, figureWidth = 25, 9
+// These are columns; together with two before them they are 72.
+const nameWidth, figureWidth, lastWidth = 24, 9, 10
+
+// right is text at the right of a column, apart from what is before it.
+func right(width int, text string) string { return fmt.Sprintf(" %*s", width-1, text) }
 
 func (s *sheet) String(cell func(call, state string, bytes int) string, last func(call, state string) string, lastHead string) string {
 	var b strings.Builder
@@ -94,17 +97,17 @@ func (s *sheet) String(cell func(call, state string, bytes int) string, last fun
 		head := fmt.Sprintf("  %-*s", nameWidth, call)
 		if i == 0 {
 			for _, n := range s.lengths {
-				head += fmt.Sprintf("%*s", figureWidth, length(n))
+				head += right(figureWidth, length(n))
 			}
-			head += fmt.Sprintf("%*s", figureWidth, lastHead)
+			head += right(lastWidth, lastHead)
 		}
 		b.WriteString(strings.TrimRight(head, " ") + "\n")
 		for _, state := range s.states {
 			line := fmt.Sprintf("    %-*s", nameWidth-2, wordsOf(state))
 			for _, n := range s.lengths {
-				line += fmt.Sprintf("%*s", figureWidth, cell(call, state, n))
+				line += right(figureWidth, cell(call, state, n))
 			}
-			line += fmt.Sprintf("%*s", figureWidth, last(call, state))
+			line += right(lastWidth, last(call, state))
 			b.WriteString(strings.TrimRight(line, " ") + "\n")
 		}
 	}
@@ -161,8 +164,8 @@ func (b *Bench) nanoseconds() string {
 	}, func(call, state string) string {
 		// The spread of the longest.
 		for _, c := range slices.Backward(b.Nanoseconds) {
-			if c.Call == call && c.State == state {
-				return fmt.Sprintf("%.0f-%.0f", c.Low, c.High)
+			if c.Call == call && c.State == state && c.Median > 0 {
+				return fmt.Sprintf("-%.0f/+%.0f%%", 100*(1-c.Low/c.Median), 100*(c.High/c.Median-1))
 			}
 		}
 		return "-"
@@ -174,13 +177,13 @@ func (b *Bench) sizes() string {
 		return ""
 	}
 	var w strings.Builder
-	fmt.Fprintf(&w, "  %-*s%12s%12s%12s\n", nameWidth, "kernel, bytes", "text", "data", "bss")
+	fmt.Fprintf(&w, "  %-*s%12s%12s%12s\n", nameWidth+1, "kernel, bytes", "text", "data", "bss")
 	for _, s := range b.Sizes {
 		name := wordsOf(s.Kernel)
 		if s.Kernel == "off" || s.Kernel == "on" {
 			name = "option " + s.Kernel
 		}
-		fmt.Fprintf(&w, "    %-*s%12d%12d%12d\n", nameWidth-2, name, s.Text, s.Data, s.BSS)
+		fmt.Fprintf(&w, "    %-*s%12d%12d%12d\n", nameWidth-1, name, s.Text, s.Data, s.BSS)
 	}
 	return w.String()
 }
@@ -196,7 +199,7 @@ func (b *Bench) paragraphs() []string {
 	}
 	add(fmt.Sprintf("What one call costs on %s (%s), %s: instructions for a buffer that a device has written, which is not bounced, as QEMU %s counts them (-icount); and what each further page adds.",
 		b.Kernel, b.Tree, b.Compiler, qemu), b.instructions())
-	add("The same in nanoseconds, on KVM: medians, and the spread of the longest.", b.nanoseconds())
+	add("The same in nanoseconds, on KVM: medians, and by how much the longest calls differ from theirs, but for the 5 % at each end.", b.nanoseconds())
 	add(fmt.Sprintf("The size of vmlinux, %s (%s), %s:", b.Kernel, b.Tree, b.Compiler), b.sizes())
 	return all
 }
