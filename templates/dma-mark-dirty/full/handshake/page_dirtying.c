@@ -267,8 +267,16 @@ static struct page_dirtying *page_dirtying_of(struct device *dev)
 
 /*
  * After hibernation the block may be another one, which another kernel has
- * answered, and look the same. So it is answered once more.
+ * answered, and look the same. So it is answered once more. What that kernel has
+ * promised does not hold, and is taken back at once.
  */
+static void page_dirtying_again(struct page_dirtying *pd)
+{
+	if (page_dirtying_read(pd, PAGE_DIRTYING_ANSWER) != pd->answer)
+		page_dirtying_leave(pd);
+	pd->request = PAGE_DIRTYING_NOTHING;
+}
+
 static void page_dirtying_resume(struct pci_dev *dev)
 {
 	struct page_dirtying *pd;
@@ -276,7 +284,7 @@ static void page_dirtying_resume(struct pci_dev *dev)
 	mutex_lock(&page_dirtying_lock);
 	pd = page_dirtying_of(&dev->dev);
 	if (pd)
-		pd->request = PAGE_DIRTYING_NOTHING;
+		page_dirtying_again(pd);
 	mutex_unlock(&page_dirtying_lock);
 }
 DECLARE_PCI_FIXUP_RESUME(PCI_VENDOR_ID_REDHAT, 0x0001, page_dirtying_resume);

@@ -292,6 +292,30 @@ static void page_dirtying_test_reset(struct kunit *test)
 	page_dirtying_drop(&b->pd);
 }
 
+/* A guest that wakes answers once more, and takes back what is not its own. */
+static void page_dirtying_test_resume(struct kunit *test)
+{
+	struct test_bridge *b = test_answered(test, 0, PAGE_DIRTYING_ACTIVE, 1);
+
+	b->writes = 0;
+	page_dirtying_again(&b->pd);
+	KUNIT_EXPECT_EQ(test, b->writes, 0);
+	test_poll(b);
+	test_expect_answer(test, b, TEST_GUEST,
+			   test_word(PAGE_DIRTYING_ACTIVE, 1), 1);
+
+	/* Another kernel has answered another request. */
+	*test_reg(b, PAGE_DIRTYING_REQUEST) = test_word(PAGE_DIRTYING_ACTIVE, 3);
+	*test_reg(b, PAGE_DIRTYING_ANSWER) = test_word(PAGE_DIRTYING_ACTIVE, 3);
+	page_dirtying_again(&b->pd);
+	KUNIT_EXPECT_EQ(test, *test_reg(b, PAGE_DIRTYING_GUEST), 0U);
+	test_poll(b);
+	test_expect_answer(test, b, TEST_GUEST,
+			   test_word(PAGE_DIRTYING_ACTIVE, 3), 1);
+
+	page_dirtying_drop(&b->pd);
+}
+
 /* Whoever asks for something new has to be told that it is not known here. */
 static void page_dirtying_test_unknown_state(struct kunit *test)
 {
@@ -413,6 +437,7 @@ static struct kunit_case page_dirtying_test_cases[] = {
 	KUNIT_CASE(page_dirtying_test_no_attention),
 	KUNIT_CASE(page_dirtying_test_generations),
 	KUNIT_CASE(page_dirtying_test_reset),
+	KUNIT_CASE(page_dirtying_test_resume),
 	KUNIT_CASE(page_dirtying_test_unknown_state),
 	KUNIT_CASE(page_dirtying_test_unreachable),
 	KUNIT_CASE(page_dirtying_test_two_blocks),

@@ -53,8 +53,8 @@ typedef struct PCIPageDirtying {
 
 /*
  * Add the capability to @dev, which has to be a bridge, if its property says
- * so.  Returns false with @errp set if there is no room for it.  PCIBridge
- * calls the other functions.
+ * so.  Returns false with @errp set on failure.  PCIBridge calls the other
+ * functions.
  */
 bool pci_page_dirtying_init(PCIDevice *dev, Error **errp);
 
