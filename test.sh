@@ -8,6 +8,8 @@
 #   ./test.sh ci      the same, but on 6.12 alone and once; of 6.1 and 7.3 the proof;
 #                     QEMU with its series, and the hand-shake
 #   ./test.sh quick   no kernel trees
+#
+# With SCREENSHOTS=DIR, what a browser shows of the report is kept in DIR.
 set -uo pipefail
 cd "$(dirname "$0")" || exit
 
@@ -114,6 +116,7 @@ if [ "$mode" != quick ]; then
 	trap 'rm -r "$scratch"' EXIT
 	step "go test -tags kernel" with_trees
 	# What runs patchgen test, and what else there is.
+	shots=(${SCREENSHOTS:+-screenshots "$(realpath -m "$SCREENSHOTS")"})
 	migrations='TestReport|TestProof|TestHandshake|TestFaultySeries|TestEnds|TestOldQEMU|TestRepeat|TestMemory|TestShell'
 fi
 case $mode in
@@ -126,7 +129,7 @@ all)
 	done
 	step "the hand-shake" kernel -run TestHandshake -mutants
 	has_old_qemu && old=() || old=(-old-qemu none)
-	step "proof in all its ways" kernel -run "$migrations" -skip 'TestProof|TestHandshake' -repeat 20 "${old[@]}"
+	step "proof in all its ways" kernel -run "$migrations" -skip 'TestProof|TestHandshake' -repeat 20 "${old[@]}" "${shots[@]}"
 	;;
 ci)
 	step "6.12" kernel -skip "$migrations|TestKernels|TestSpeed" -trees debian:6.12
@@ -134,7 +137,7 @@ ci)
 	step "6.1 and 7.3, neither compiled nor booted" kernel -run TestPatches -trees debian:6.1,debian:7.3
 	step "all that patchgen test has, on 6.12" kernel -run TestProof -mutants
 	step "the hand-shake, on 6.12" kernel -run TestHandshake
-	step "proof in some of its ways, and the report" kernel -run 'TestEnds|TestReport'
+	step "proof in some of its ways, and the report" kernel -run 'TestEnds|TestReport' "${shots[@]}"
 	for tree in debian:6.1 debian:7.3; do
 		step "proof on $tree" kernel -run TestProof -proof-tree "$tree" -proof-tests proof
 	done
