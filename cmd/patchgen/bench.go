@@ -88,7 +88,6 @@ type benchResult struct {
 	Why     string `json:"why,omitempty"`
 	Command string `json:"command"` // that measures it once more
 	receipt.Bench
-	costResult
 	Seconds float64 `json:"seconds"`
 }
 

@@ -1,12 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -17,6 +14,7 @@ import (
 
 	"patchgen/qemutest"
 	"patchgen/report"
+	"patchgen/submit/receipt"
 )
 
 // Of these the other tests of bench know nothing.
@@ -121,14 +119,6 @@ func (f *costFlags) words(tests []string) []string {
 	return words
 }
 
-// A costResult is what migration and warmup found.
-type costResult struct {
-	Accelerator string                   `json:"accelerator,omitempty"` // of migration and warmup
-	Seed        uint64                   `json:"seed,omitempty"`        // of these
-	Migrations  []qemutest.MigrationCost `json:"migrations,omitempty"`
-	WarmUps     []qemutest.WarmUp        `json:"warm_ups,omitempty"`
-}
-
 // accelerated is what the guests of migration and warmup are made with.
 func (b *bencher) accelerated(ctx context.Context) (qemutest.Proof, error) {
 	p := b.proof
@@ -152,9 +142,10 @@ func (b *bencher) migration(ctx context.Context) error {
 	for _, c := range costs {
 		b.judge(c.Arm, c.Verdict, c.Why)
 	}
-	b.section(migrationTest, fmt.Sprintf("MIGRATION of a guest of %d MiB, %s, %s: medians, and least to most", p.Memory>>20, p.Accel, rounds(b.rounds)))
-	printMigrations(b.stdout, costs)
-	fmt.Fprintf(b.stdout, "\n%s\n\n", varies(p.Accel))
+	b.result.Memory = p.Memory
+	b.section(migrationTest, fmt.Sprintf("MIGRATION of a guest of %d MiB, %s, rounds: %d; medians, and least to most", p.Memory>>20, p.Accel, b.rounds))
+	part := receipt.Bench{Migrations: costs}
+	fmt.Fprintf(b.stdout, "%s\n\n%s\n\n", part.Tables(), varies(p.Accel))
 	return nil
 }
 
@@ -172,9 +163,9 @@ func (b *bencher) warmUp(ctx context.Context) error {
 	for _, w := range all {
 		b.judge(w.Arm, w.Verdict, w.Why)
 	}
-	b.section(warmUpTest, fmt.Sprintf("WARM-UP, %s, %s: medians, and least to most", p.Accel, rounds(b.rounds)))
-	printWarmUps(b.stdout, all)
-	fmt.Fprintf(b.stdout, "\n%s\n\n", varies(p.Accel))
+	b.section(warmUpTest, fmt.Sprintf("WARM-UP, %s, rounds: %d; medians, and least to most", p.Accel, b.rounds))
+	part := receipt.Bench{WarmUps: all}
+	fmt.Fprintf(b.stdout, "%s\n\n%s\n\n", part.Tables(), varies(p.Accel))
 	return nil
 }
 
@@ -187,7 +178,7 @@ func (b *bencher) judge(arm, verdict, why string) {
 
 // drawing is the plot of the warm-ups.
 func (b *bencher) drawing() []byte {
-	return report.Plot(fmt.Sprintf("Linux %s, QEMU %s, %s, %s: medians", b.result.Kernel, shortVersion(b.result.QEMU), b.result.Accelerator, rounds(b.rounds)), b.result.WarmUps)
+	return report.Plot(fmt.Sprintf("Linux %s, QEMU %s, %s, medians of %d", b.result.Kernel, shortVersion(b.result.QEMU), b.result.Accelerator, b.rounds), b.result.WarmUps)
 }
 
 // shortVersion is QEMU's without what its distributor calls it.
@@ -196,178 +187,8 @@ func shortVersion(version string) string {
 	return short
 }
 
-func rounds(n int) string {
-	if n == 1 {
-		return "1 round"
-	}
-	return fmt.Sprintf("%d rounds", n)
-}
-
 func varies(accel string) string {
 	return fmt.Sprintf("Whether pages are missed does not vary. Times, I/O and what is sent\nagain do, with this machine and its load: %s on %d cores.", accel, runtime.NumCPU())
-}
-
-// bounds are those of a spread in a unit, "" if they are one.
-func bounds(s qemutest.Spread, unit float64, digits int) string {
-	low, high := number(s.Min, unit, digits), number(s.Max, unit, digits)
-	if low == high {
-		return ""
-	}
-	return low + "-" + high
-}
-
-func number(v, unit float64, digits int) string {
-	if v/unit >= 10 {
-		digits = min(digits, 1) // three in all are enough
-	}
-	return strconv.FormatFloat(v/unit, 'f', digits, 64)
-}
-
-const mebi = 1 << 20
-
-// printMigrations prints a column for each kind of migration.
-func printMigrations(w io.Writer, costs []qemutest.MigrationCost) {
-	var rows [][]string
-	add := func(name string, text func(qemutest.MigrationCost) string) {
-		row := []string{name}
-		for _, c := range costs {
-			row = append(row, text(c))
-		}
-		rows = append(rows, row)
-	}
-	add("", func(c qemutest.MigrationCost) string { return strings.ToUpper(c.Arm) })
-	add("devices", func(c qemutest.MigrationCost) string { return c.Device })
-	for _, f := range []struct {
-		name   string
-		unit   float64
-		figure func(qemutest.MigrationCost) qemutest.Spread
-	}{
-		{"sent, MiB", mebi, func(c qemutest.MigrationCost) qemutest.Spread { return c.Bytes }},
-		{"passes", 1, func(c qemutest.MigrationCost) qemutest.Spread { return c.Passes }},
-		{"total, ms", 1, func(c qemutest.MigrationCost) qemutest.Spread { return c.TotalMS }},
-		{"downtime, ms", 1, func(c qemutest.MigrationCost) qemutest.Spread { return c.DowntimeMS }},
-		{"pages written", 1, func(c qemutest.MigrationCost) qemutest.Spread { return c.Written }},
-		{"missed", 1, func(c qemutest.MigrationCost) qemutest.Spread { return c.Missed }},
-		{"resent", 1, func(c qemutest.MigrationCost) qemutest.Spread { return c.Resent }},
-		{"over-reported", 1, func(c qemutest.MigrationCost) qemutest.Spread { return c.OverReported }},
-	} {
-		add(f.name, func(c qemutest.MigrationCost) string { return number(f.figure(c).Median, f.unit, 0) })
-		if slices.ContainsFunc(costs, func(c qemutest.MigrationCost) bool { return bounds(f.figure(c), f.unit, 0) != "" }) {
-			add("", func(c qemutest.MigrationCost) string { return cmp.Or(bounds(f.figure(c), f.unit, 0), "=") })
-		}
-	}
-	printColumns(w, rows)
-	for _, c := range costs {
-		if c.Arm == qemutest.NoSeries && c.Missed.Min > 0 {
-			fmt.Fprintf(w, "\nWithout the series pages are lost: what that migration costs buys a\nguest that is damaged.\n")
-		}
-	}
-}
-
-// printColumns prints the first column to the left, and the others to the right. A text
-// with an empty one behind it, but for the first column, is the heading of both.
-func printColumns(w io.Writer, rows [][]string) {
-	heads := func(row []string, i int) bool { return i > 0 && i+1 < len(row) && row[i] != "" && row[i+1] == "" }
-	var widths []int
-	for _, row := range rows {
-		for i, text := range row {
-			if i == len(widths) {
-				widths = append(widths, 0)
-			}
-			if !heads(row, i) {
-				widths[i] = max(widths[i], len(text))
-			}
-		}
-	}
-	for _, row := range rows {
-		for i, text := range row {
-			if heads(row, i) {
-				widths[i+1] = max(widths[i+1], len(text)-widths[i]-2)
-			}
-		}
-	}
-	for _, row := range rows {
-		line := fmt.Sprintf("%-*s", widths[0], row[0])
-		for i := 1; i < len(row); i++ {
-			if heads(row, i) {
-				line += fmt.Sprintf("  %*s", widths[i]+2+widths[i+1], row[i])
-				i++
-				continue
-			}
-			line += fmt.Sprintf("  %*s", widths[i], row[i])
-		}
-		fmt.Fprintln(w, strings.TrimRight(line, " "))
-	}
-}
-
-// A column of warm-ups is a figure of the series and of unplugging first, side by side.
-type warmUpColumn struct {
-	name   string
-	unit   float64
-	digits int
-	figure func(qemutest.WarmUp) qemutest.Spread
-}
-
-// warmUpTables are as many columns as fit into a mail's width.
-var warmUpTables = [][]warmUpColumn{
-	{
-		{"WITHOUT DISK, s", 1000, 2, func(w qemutest.WarmUp) qemutest.Spread { return w.WithoutMS }},
-		{"I/O, MiB", mebi, 0, func(w qemutest.WarmUp) qemutest.Spread { return w.IOBytes }},
-		{"MISSED", 1, 0, func(w qemutest.WarmUp) qemutest.Spread { return w.Missed }},
-	}, {
-		{"TOTAL, s", 1000, 1, func(w qemutest.WarmUp) qemutest.Spread { return w.TotalMS }},
-		{"DOWNTIME, ms", 1, 0, func(w qemutest.WarmUp) qemutest.Spread { return w.DowntimeMS }},
-		{"SENT, MiB", mebi, 0, func(w qemutest.WarmUp) qemutest.Spread { return w.Bytes }},
-	},
-}
-
-// printWarmUps prints a row for each size and rate of which there is both the series
-// and unplugging first.
-func printWarmUps(w io.Writer, all []qemutest.WarmUp) {
-	var pairs [][2]qemutest.WarmUp
-	least, most := math.Inf(1), 0.0
-	for _, s := range all {
-		i := slices.IndexFunc(all, func(w qemutest.WarmUp) bool {
-			return w.Arm == qemutest.UnplugsFirst && w.Memory == s.Memory && w.Rate == s.Rate
-		})
-		if s.Arm != qemutest.SeriesArm || i < 0 {
-			continue
-		}
-		pairs = append(pairs, [2]qemutest.WarmUp{s, all[i]})
-		if s.WithoutMS.Median > 0 {
-			by := all[i].WithoutMS.Median / s.WithoutMS.Median
-			least, most = min(least, by), max(most, by)
-		}
-	}
-	for _, columns := range warmUpTables {
-		rows := [][]string{{"", ""}, {"MEMORY", "PAGES/s"}}
-		for _, c := range columns {
-			rows[0] = append(rows[0], c.name, "")
-			rows[1] = append(rows[1], "series", "unplug")
-		}
-		for _, pair := range pairs {
-			memory := size(pair[0].Memory)
-			medians, around, vary := []string{memory.String(), strconv.Itoa(pair[0].Rate)}, []string{"", ""}, false
-			for _, c := range columns {
-				for _, w := range pair {
-					s := c.figure(w)
-					medians = append(medians, number(s.Median, c.unit, c.digits))
-					b := bounds(s, c.unit, c.digits)
-					around = append(around, cmp.Or(b, "="))
-					vary = vary || b != ""
-				}
-			}
-			rows = append(rows, medians)
-			if vary {
-				rows = append(rows, around)
-			}
-		}
-		printColumns(w, rows)
-		fmt.Fprintln(w)
-	}
-	if most > 0 {
-		fmt.Fprintf(w, "Unplugged first, the guest lacks its disk for %.1f to %.1f times as long.\n", least, most)
-	}
 }
 
 // A weighError is a migration that was weighed and did not come out as it must.

@@ -23,6 +23,13 @@ type Bench struct {
 	Instructions []qemutest.CallCost `json:"instructions,omitempty"`
 	Nanoseconds  []qemutest.CallTime `json:"nanoseconds,omitempty"`
 	Sizes        []Size              `json:"sizes,omitempty"`
+
+	// Of migrations and warm-ups.
+	Accelerator string                   `json:"accelerator,omitempty"`
+	Seed        uint64                   `json:"seed,omitempty"`
+	Memory      int64                    `json:"memory,omitempty"` // of a guest of migrations, bytes
+	Migrations  []qemutest.MigrationCost `json:"migrations,omitempty"`
+	WarmUps     []qemutest.WarmUp        `json:"warm_ups,omitempty"`
 }
 
 // A Size is that of a kernel in memory in bytes, as size(1) sorts it.
@@ -33,16 +40,38 @@ type Size struct {
 	BSS    int64  `json:"bss"`
 }
 
-// AddBench adds what was measured, in the place of what was earlier on the same tree.
+// AddBench adds what was measured, in the place of what was measured of the same sort
+// on the same tree.
 func (r *Receipt) AddBench(b Bench) {
 	b.Time, b.Tree = b.Time.UTC().Truncate(time.Second), public(b.Tree)
+	r.Benches = slices.DeleteFunc(r.Benches, func(old Bench) bool { return old.Tree == b.Tree && old.without(&b).empty() })
 	for i := range r.Benches {
 		if r.Benches[i].Tree == b.Tree {
-			r.Benches[i] = b
-			return
+			r.Benches[i] = r.Benches[i].without(&b)
 		}
 	}
 	r.Benches = append(r.Benches, b)
+}
+
+// without leaves out what was measured anew.
+func (b Bench) without(anew *Bench) Bench {
+	if len(anew.Instructions) > 0 {
+		b.Instructions, b.Nanoseconds = nil, nil
+	}
+	if len(anew.Sizes) > 0 {
+		b.Sizes = nil
+	}
+	if len(anew.Migrations) > 0 {
+		b.Migrations = nil
+	}
+	if len(anew.WarmUps) > 0 {
+		b.WarmUps = nil
+	}
+	return b
+}
+
+func (b Bench) empty() bool {
+	return len(b.Instructions)+len(b.Nanoseconds)+len(b.Sizes)+len(b.Migrations)+len(b.WarmUps) == 0
 }
 
 // words say what the names of states and kernels mean.
@@ -52,8 +81,7 @@ var words = map[string]string{
 
 func wordsOf(name string) string { return cmp.Or(words[name], name) }
 
-// Tables are the figures as text, in paragraphs that are indented and at most 72
-// columns wide: for a cover letter, and for a terminal.
+// Tables are the figures as text, in paragraphs that are indented.
 func (b *Bench) Tables() string {
 	var all []string
 	add := func(table string) {
@@ -64,6 +92,10 @@ func (b *Bench) Tables() string {
 	add(b.instructions())
 	add(b.nanoseconds())
 	add(b.sizes())
+	add(b.migrations(true))
+	add(b.lossy())
+	add(b.warmUps(true))
+	add(b.longer())
 	return strings.Join(all, "\n\n")
 }
 
@@ -188,8 +220,9 @@ func (b *Bench) sizes() string {
 	return w.String()
 }
 
-// paragraphs are the tables with what they are of, for a cover letter.
-func (b *Bench) paragraphs() []string {
+// paragraphs are the tables with what they are of: the whole of them, or what goes into
+// a cover letter, at most 72 columns wide.
+func (b *Bench) paragraphs(whole bool) []string {
 	qemu, _, _ := strings.Cut(b.QEMU, " (")
 	var all []string
 	add := func(head, table string) {
@@ -197,17 +230,37 @@ func (b *Bench) paragraphs() []string {
 			all = append(all, head, strings.TrimRight(table, "\n"))
 		}
 	}
+	say := func(sentence string) {
+		if sentence != "" {
+			all = append(all, sentence)
+		}
+	}
+	spread := ""
+	if !whole {
+		spread = "; how much they vary is in the receipt"
+	}
+	where := fmt.Sprintf("on %s (%s) in QEMU %s, %s, seed %d", b.Kernel, b.Tree, qemu, b.Accelerator, b.Seed)
 	add(fmt.Sprintf("What one call costs on %s (%s), %s: instructions for a buffer that a device has written, which is not bounced, as QEMU %s counts them (-icount); and what each further page adds.",
 		b.Kernel, b.Tree, b.Compiler, qemu), b.instructions())
 	add("The same in nanoseconds, on KVM: medians, and by how much the longest calls differ from theirs, but for the 5 % at each end.", b.nanoseconds())
 	add(fmt.Sprintf("The size of vmlinux, %s (%s), %s:", b.Kernel, b.Tree, b.Compiler), b.sizes())
+	if len(b.Migrations) > 0 {
+		add(fmt.Sprintf("What a migration of a guest of %d MiB costs, %s: medians of %s%s. Blind devices leave no trace in the dirty log, as those that are passed through.",
+			b.Memory>>20, where, rounds(b.Migrations[0].Rounds), spread), b.migrations(whole))
+		say(b.lossy())
+	}
+	if len(b.WarmUps) > 0 {
+		add(fmt.Sprintf("A guest that reads from a blind disk while it is migrated, %s: with the series the disk stays for the first pass, else it is unplugged first. Medians of %s, for sizes of memory and rates at which the CPU dirties it%s.",
+			where, rounds(b.WarmUps[0].Rounds), spread), b.warmUps(whole))
+		say(b.longer())
+	}
 	return all
 }
 
 func (b *Bench) text(w *strings.Builder) {
 	fmt.Fprintf(w, "\nMEASURED  %s on %s, Linux %s, by %s\n", b.Time.Format("2006-01-02 15:04:05Z"), b.Tree, b.Kernel, b.Tool)
 	fmt.Fprintf(w, "%s%s, config sha256 %s\n", prefixed("QEMU ", b.QEMU), prefixed(", ", b.Compiler), b.Config)
-	for _, p := range b.paragraphs() {
+	for _, p := range b.paragraphs(true) {
 		fmt.Fprintf(w, "\n%s\n", p)
 	}
 }

@@ -34,7 +34,7 @@ func (r *Receipt) Testing() string {
 		parts = append(parts, "Tested, with these very patches:", " - "+strings.Join(items, "\n - "))
 	}
 	for i := range r.Benches {
-		parts = append(parts, r.Benches[i].paragraphs()...)
+		parts = append(parts, r.Benches[i].paragraphs(false)...)
 	}
 	return strings.Join(parts, "\n\n")
 }
