@@ -508,6 +508,16 @@ static void test_lost_answer(void)
 }
 
 /* The answer is worth something until the guest is stopped for good */
+static void lose_late(Guest *g)
+{
+    wait_status(g, "pre-switchover");
+    qtest_system_reset(g->qts);
+    qtest_qmp_assert_success(g->qts, "{ 'execute': 'migrate-continue',"
+                             "  'arguments': { 'state': 'pre-switchover' } }");
+    wait_status(g, "device");
+    wait_failed(g, "rp0");
+}
+
 static void test_lost_late(void)
 {
     Guest *g = guest_start(MACHINE ROOT_PORT);
@@ -516,14 +526,38 @@ static void test_lost_late(void)
     start(g, NOWHERE, LONG_MS);
     answer(g, ACTIVE);
     wait_status(g, "active");
-    wait_status(g, "pre-switchover");
-    qtest_system_reset(g->qts);
-    qtest_qmp_assert_success(g->qts, "{ 'execute': 'migrate-continue',"
-                             "  'arguments': { 'state': 'pre-switchover' } }");
-    wait_status(g, "device");
-    wait_failed(g, "rp0");
+    lose_late(g);
     guest_stop(g);
 }
+
+#ifndef _WIN32
+/*
+ * Nobody has to read what is sent: so slowly, it stays in the socket until the
+ * guest is stopped.
+ */
+static void test_lost_postcopy(void)
+{
+    Guest *g = guest_start(MACHINE ROOT_PORT);
+    int pair[2];
+
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), ==, 0);
+    qtest_qmp_fds_assert_success(g->qts, &pair[0], 1, "{ 'execute': 'getfd',"
+                                 "  'arguments': { 'fdname': 'out' } }");
+    close(pair[0]);
+
+    migrate_set_capability(g->qts, "pause-before-switchover", true);
+    migrate_set_capability(g->qts, "postcopy-ram", true);
+    slow_down(g);
+    start(g, "fd:out", LONG_MS);
+    answer(g, ACTIVE);
+    wait_status(g, "active");
+    qtest_qmp_assert_success(g->qts, "{ 'execute': 'migrate-start-postcopy' }");
+    lose_late(g);
+
+    close(pair[1]);
+    guest_stop(g);
+}
+#endif
 
 static void test_stopped(void)
 {
@@ -682,6 +716,9 @@ int main(int argc, char **argv)
     qtest_add_func("pci-page-dirtying/lost/guest", test_lost_guest);
     qtest_add_func("pci-page-dirtying/lost/answer", test_lost_answer);
     qtest_add_func("pci-page-dirtying/lost/late", test_lost_late);
+#ifndef _WIN32
+    qtest_add_func("pci-page-dirtying/lost/postcopy", test_lost_postcopy);
+#endif
     qtest_add_func("pci-page-dirtying/stopped", test_stopped);
     if (qtest_has_device("virtio-serial-pci")) {
         qtest_add_func("pci-page-dirtying/unplug", test_unplug);
