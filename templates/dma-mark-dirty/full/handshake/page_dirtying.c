@@ -251,6 +251,7 @@ static void page_dirtying_add(struct pci_dev *dev)
 	mutex_unlock(&page_dirtying_lock);
 }
 DECLARE_PCI_FIXUP_HEADER(PCI_VENDOR_ID_REDHAT, 0x0001, page_dirtying_add);
+DECLARE_PCI_FIXUP_HEADER(PCI_VENDOR_ID_REDHAT, 0x000a, page_dirtying_add);
 DECLARE_PCI_FIXUP_HEADER(PCI_VENDOR_ID_REDHAT, 0x000c, page_dirtying_add);
 DECLARE_PCI_FIXUP_HEADER(PCI_VENDOR_ID_REDHAT, 0x000e, page_dirtying_add);
 
@@ -288,6 +289,7 @@ static void page_dirtying_resume(struct pci_dev *dev)
 	mutex_unlock(&page_dirtying_lock);
 }
 DECLARE_PCI_FIXUP_RESUME(PCI_VENDOR_ID_REDHAT, 0x0001, page_dirtying_resume);
+DECLARE_PCI_FIXUP_RESUME(PCI_VENDOR_ID_REDHAT, 0x000a, page_dirtying_resume);
 DECLARE_PCI_FIXUP_RESUME(PCI_VENDOR_ID_REDHAT, 0x000c, page_dirtying_resume);
 DECLARE_PCI_FIXUP_RESUME(PCI_VENDOR_ID_REDHAT, 0x000e, page_dirtying_resume);
 
