@@ -122,6 +122,7 @@ type Test struct {
 	Levels      []qemutest.LevelRun `json:"levels,omitempty"`
 	Matrix      []Row               `json:"matrix,omitempty"`
 	Writers     []Writers           `json:"writers,omitempty"`
+	Handshakes  []Handshake         `json:"handshakes,omitempty"`
 	Seconds     float64             `json:"seconds"`
 }
 
@@ -169,6 +170,19 @@ type Writers struct {
 	Stores uint64 `json:"stores"`
 	Lost   uint64 `json:"lost"`
 	Syncs  uint64 `json:"syncs"`
+}
+
+// A Handshake is an experiment with a QEMU that asks the guest for marking:
+// qemutest.HandshakeRun in short. Figures are pages.
+type Handshake struct {
+	Name       string `json:"name"`
+	QEMU       string `json:"qemu"` // its version
+	CPUs       int    `json:"cpus"`
+	Written    int    `json:"written"`
+	Missed     int    `json:"missed"`
+	WaitMS     int64  `json:"wait_ms"` // for the guest's answer
+	DowntimeMS int64  `json:"downtime_ms"`
+	Verdict    string `json:"verdict"`
 }
 
 // New returns a receipt of the patches in which nothing stands yet.
@@ -233,8 +247,9 @@ type Host struct {
 	Compiler string // as the kernel's configuration names it
 }
 
-// AddTest adds what patchgen test showed, in the place of an earlier test of the
-// same tree.
+// AddTest adds what patchgen test showed. What an earlier test showed of the same
+// tree is left where it was not made anew; of one that failed all is, until all of it
+// is made anew.
 func (r *Receipt) AddTest(report *qemutest.Report, h Host, now time.Time) {
 	t := Test{
 		Time: now.UTC().Truncate(time.Second), Tool: h.Tool, Tree: public(report.Tree), Kernel: report.Kernel, Config: h.Config, Compiler: h.Compiler,
@@ -255,13 +270,41 @@ func (r *Receipt) AddTest(report *qemutest.Report, h Host, now time.Time) {
 			t.Writers = append(t.Writers, Writers{m.CPUs, w.Stores, w.Lost, w.Syncs})
 		}
 	}
-	for i := range r.Tests {
-		if r.Tests[i].Tree == t.Tree {
-			r.Tests[i] = t
-			return
+	for _, h := range report.Handshakes {
+		t.Handshakes = append(t.Handshakes, Handshake{h.Name, h.QEMU, h.CPUs, h.Written, h.Missed, h.WaitMS, h.Downtime, h.Verdict})
+	}
+	var tests []Test
+	for _, old := range r.Tests {
+		if old.Tree != t.Tree || !old.outdone(&t) {
+			tests = append(tests, old)
 		}
 	}
-	r.Tests = append(r.Tests, t)
+	r.Tests = append(tests, t)
+}
+
+// outdone takes out what a newer test of the same tree made anew, and reports whether
+// nothing is left.
+func (t *Test) outdone(newer *Test) bool {
+	rest := *t
+	if newer.KUnit != nil {
+		rest.KUnit = nil
+	}
+	if newer.Runs != nil {
+		rest.Runs = nil
+	}
+	if newer.Matrix != nil {
+		rest.Levels, rest.Matrix, rest.Writers = nil, nil, nil
+	}
+	if newer.Handshakes != nil {
+		rest.Handshakes = nil
+	}
+	if rest.KUnit == nil && rest.Runs == nil && rest.Levels == nil && rest.Matrix == nil && rest.Handshakes == nil {
+		return true
+	}
+	if t.Verdict == qemutest.Pass {
+		*t = rest
+	}
+	return false
 }
 
 // public is a tree for others: where it lies on a disk is nobody's business.

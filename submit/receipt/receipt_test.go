@@ -60,6 +60,10 @@ func full(t testing.TB) *Receipt {
 			CPUs: 1, Writers: &qemutest.Writers{Stores: 1000, Syncs: 10}, Verdict: qemutest.Pass,
 			Cells: []qemutest.CellResult{{Name: "x", API: "dma_unmap_single", Direction: "FROM_DEVICE", Length: 1, Want: qemutest.Dirty, Marking: true, Written: 3, Quiet: 2, Verdict: qemutest.Pass}},
 		}},
+		Handshakes: []qemutest.HandshakeRun{
+			{Name: "migrate", QEMU: "10.0.9", CPUs: 1, Written: 50, WaitMS: 3000, Downtime: 20, Verdict: qemutest.Pass},
+			{Name: "suspend", QEMU: "10.0.9", CPUs: 2, Written: 60, Verdict: qemutest.Pass},
+		},
 	}
 	r.AddTest(report, Host{"patchgen 1", strings.Repeat("cd", 32), "gcc 12"}, day)
 	r.AddBench(measured())
@@ -195,6 +199,7 @@ func TestTesting(t *testing.T) {
  - KUnit on 6.12.1 (linux) in QEMU 10.0.2, tcg, with 1 and 2 vCPUs: 63 cases passed, 0 failed, 1 skipped.
  - 2 live migrations of 6.12.1 (linux) in QEMU 10.0.2, tcg, seed 7: of the 100 pages that devices wrote without a dirty log 0 were missed with marking on; without the series 98 were.
  - Each call of the DMA API in each direction, on 6.12.1 (linux) in QEMU 10.0.2, tcg: 0 of 3 pages written by a device were missed, 0 of 2 others were sent again. Of 1000 stores of a device to a page that the CPU synced at the same time 0 were undone.
+ - 2 migrations on 6.12.1 (linux), tcg, by a QEMU 10.0.9 that asks the guest for marking: of the 110 pages that devices wrote without a dirty log 0 were missed.
 
 What one call costs on 6.12.1 (linux), gcc 12: instructions for a buffer that a device has written, which is not bounced, as QEMU 10.0.2 counts them (-icount); and what each further page adds.
 
@@ -273,6 +278,53 @@ Unplugged first, the guest lacks its disk for 1.0 to 1.0 times as long.`
 	r.Tests[0].Matrix = nil
 	if got := r.Testing(); strings.Contains(got, "KUnit") || strings.Contains(got, "DMA API") {
 		t.Errorf("says what was not run:\n%s", got)
+	}
+}
+
+// A test is in the place of what it makes anew alone, and one that failed stays until
+// all of it is.
+func TestAddTest(t *testing.T) {
+	part := func(verdict string, kunit, runs, handshakes bool) *qemutest.Report {
+		r := &qemutest.Report{Tree: "linux", Verdict: verdict}
+		if kunit {
+			r.KUnit = []qemutest.KUnitRun{{CPUs: 1, Passed: 1, Verdict: verdict}}
+		}
+		if runs {
+			r.Runs = []qemutest.Outcome{{Name: "proof", Verdict: verdict}}
+		}
+		if handshakes {
+			r.Handshakes = []qemutest.HandshakeRun{{Name: "migrate", Verdict: verdict}}
+		}
+		return r
+	}
+	r := &Receipt{}
+	shape := func() string {
+		var all []string
+		for _, t := range r.Tests {
+			all = append(all, fmt.Sprintf("%s %d%d%d", t.Verdict, len(t.KUnit), len(t.Runs), len(t.Handshakes)))
+		}
+		return strings.Join(all, ", ")
+	}
+	for _, step := range []struct {
+		report *qemutest.Report
+		want   string
+	}{
+		{part(qemutest.Pass, true, true, false), "pass 110"},
+		{part(qemutest.Pass, false, false, true), "pass 110, pass 001"},
+		{part(qemutest.Fail, true, false, true), "pass 010, fail 101"},
+		{part(qemutest.Pass, true, false, false), "pass 010, fail 101, pass 100"},
+		{part(qemutest.Pass, true, true, true), "pass 111"},
+	} {
+		r.AddTest(step.report, Host{}, day)
+		if got := shape(); got != step.want {
+			t.Errorf("%s, want %s", got, step.want)
+		}
+	}
+	other := part(qemutest.Pass, true, true, true)
+	other.Tree = "other"
+	r.AddTest(other, Host{}, day)
+	if got := shape(); got != "pass 111, pass 111" {
+		t.Errorf("of two trees: %s", got)
 	}
 }
 

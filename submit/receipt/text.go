@@ -113,6 +113,14 @@ func (t *Test) sentences() []string {
 		}
 		all = append(all, s)
 	}
+	if len(t.Handshakes) > 0 {
+		written, missed := 0, 0
+		for _, h := range t.Handshakes {
+			written, missed = written+h.Written, missed+h.Missed
+		}
+		all = append(all, fmt.Sprintf("%d migrations on %s (%s), %s, by a QEMU %s that asks the guest for marking: of the %d pages that devices wrote without a dirty log %d were missed.",
+			len(t.Handshakes), t.Kernel, t.Tree, t.Accelerator, t.Handshakes[0].QEMU, written, missed))
+	}
 	return all
 }
 
@@ -203,7 +211,7 @@ func (t *Test) text(w *strings.Builder) {
 		fmt.Fprint(table, "\nKUNIT\tVCPUS\tPASSED\tSKIPPED\tFAILED\tVERDICT\n")
 	}
 	for _, k := range t.KUnit {
-		fmt.Fprintf(table, "dma_mark_dirty\t%d\t%d\t%d\t%d\t%s\n", k.CPUs, k.Passed, k.Skipped, k.Failed, k.Verdict)
+		fmt.Fprintf(table, "all suites\t%d\t%d\t%d\t%d\t%s\n", k.CPUs, k.Passed, k.Skipped, k.Failed, k.Verdict)
 	}
 	table.Flush()
 	if len(t.Runs) > 0 {
@@ -230,4 +238,11 @@ func (t *Test) text(w *strings.Builder) {
 	for _, s := range t.Writers {
 		fmt.Fprintf(w, "concurrent writers, %d vCPUs: %d of %d stores of the device were undone by %d syncs of the same page\n", s.CPUs, s.Lost, s.Stores, s.Syncs)
 	}
+	if len(t.Handshakes) > 0 {
+		fmt.Fprint(table, "\nHAND-SHAKE\tVCPUS\tQEMU\tWRITTEN\tMISSED\tWAITED\tDOWNTIME\tVERDICT\n")
+	}
+	for _, h := range t.Handshakes {
+		fmt.Fprintf(table, "%s\t%d\t%s\t%d\t%d\t%d ms\t%d ms\t%s\n", h.Name, h.CPUs, h.QEMU, h.Written, h.Missed, h.WaitMS, h.DowntimeMS, h.Verdict)
+	}
+	table.Flush()
 }
