@@ -13,9 +13,12 @@ const (
 	kunitTwo   = kunitSuite + "/mark_dirty_test_concurrent_writer"
 )
 
-// kunitSuites are all that a series can have. Only the first has to be there: the
-// other one is of the hand-shake, which not every kernel gets.
-var kunitSuites = []string{kunitSuite, "pci_page_dirtying"}
+// KUnitSuites are the suites that the series can have, by the Kconfig symbols, without
+// CONFIG_, that compile them. Not every kernel gets the hand-shake, and so the second.
+var KUnitSuites = map[string]string{
+	"DMA_MARK_DIRTY_KUNIT_TEST":    kunitSuite,
+	"PCI_PAGE_DIRTYING_KUNIT_TEST": "pci_page_dirtying",
+}
 
 // KUnit of before 5.11 has no kunit_shutdown=, so that the guest goes on and finds
 // no root file system. Before 5.14 it knows of no skipped test: the suite says so
@@ -37,7 +40,7 @@ type KUnitRun struct {
 	Seconds float64 `json:"seconds"`
 }
 
-// KUnit boots the patched kernel with each number of vCPUs and reads what its suites
+// KUnit boots the patched kernel with each number of vCPUs and reads what p.Suites
 // say. A suite without all of its results is a crash. The error is Boot's.
 func (p *Proof) KUnit(ctx context.Context, report *Report) error {
 	reporter := p.stage("KUnit", len(p.CPUs))
@@ -63,7 +66,7 @@ func (p *Proof) kunit(ctx context.Context, cpus int) (KUnitRun, error) {
 	if err != nil {
 		return KUnitRun{}, err
 	}
-	r := judgeKUnit(b, cpus)
+	r := judgeKUnit(b, cpus, p.Suites)
 	if r.Verdict != Pass {
 		r.Console = p.keepText(fmt.Sprintf("kunit-%d.log", cpus), b.Console)
 	}
@@ -71,7 +74,7 @@ func (p *Proof) kunit(ctx context.Context, cpus int) (KUnitRun, error) {
 }
 
 // judgeKUnit reads the suites' results out of what the guest printed.
-func judgeKUnit(b Result, cpus int) KUnitRun {
+func judgeKUnit(b Result, cpus int, suites []string) KUnitRun {
 	r := KUnitRun{CPUs: cpus, Verdict: Pass, Seconds: b.Took.Seconds()}
 	set := func(verdict, test, why string) {
 		if gravity[verdict] > gravity[r.Verdict] {
@@ -92,7 +95,7 @@ func judgeKUnit(b Result, cpus int) KUnitRun {
 	}
 	missing := ""
 	for _, t := range k.Tests {
-		if !slices.Contains(kunitSuites, t.Name) && t.Status != Missing {
+		if !slices.Contains(suites, t.Name) && t.Status != Missing {
 			continue
 		}
 		for path, t := range t.All() {
@@ -121,8 +124,10 @@ func judgeKUnit(b Result, cpus int) KUnitRun {
 			}
 		}
 	}
-	if _, ok := k.Find(kunitSuite); !ok && missing == "" {
-		missing = "no result of the suite " + kunitSuite
+	for _, suite := range suites {
+		if _, ok := k.Find(suite); !ok && missing == "" {
+			missing = "no result of the suite " + suite
+		}
 	}
 	faults := slices.DeleteFunc(Faults(b.Console), func(line string) bool { return strings.HasPrefix(line, noRoot) })
 	switch {

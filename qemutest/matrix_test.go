@@ -215,10 +215,15 @@ func TestJudgeKUnit(t *testing.T) {
 		{"both suites", suites("ok 2 mark_dirty_test_off") + "    # Subtest: pci_page_dirtying\n    1..1\n    ok 1 page_dirtying_test_find\nok 2 pci_page_dirtying\n", Exited, 2, Pass, ""},
 		{"second suite failed", suites("ok 2 mark_dirty_test_off") + "    # Subtest: pci_page_dirtying\n    1..1\n    not ok 1 page_dirtying_test_find\nnot ok 2 pci_page_dirtying\n", Exited, 2, Fail, "pci_page_dirtying/page_dirtying_test_find"},
 		{"second suite broken off", suites("ok 2 mark_dirty_test_off") + "    # Subtest: pci_page_dirtying\n    1..1\n", Exited, 2, Crashed, "missing result"},
+		{"second suite left out", two("ok 2 mark_dirty_test_off"), Exited, 2, Crashed, "missing result"},
 		{"other suite", "KTAP version 1\n1..1\nok 1 other\n", Exited, 2, Crashed, "missing result"},
 		{"nothing", "", Exited, 2, Crashed, "missing result"},
 	} {
-		r := judgeKUnit(Result{Console: []byte(test.console), End: test.end, Why: firstLine(panicLine, []byte(test.console))}, test.cpus)
+		want := []string{kunitSuite}
+		if strings.Contains(test.name, "suite") {
+			want = append(want, "pci_page_dirtying")
+		}
+		r := judgeKUnit(Result{Console: []byte(test.console), End: test.end, Why: firstLine(panicLine, []byte(test.console))}, test.cpus, want)
 		if r.Verdict != test.verdict || r.Killer != test.killer || (r.Why == "") != (r.Verdict == Pass) {
 			t.Errorf("%s: %s by %q: %s; want %s by %q", test.name, r.Verdict, r.Killer, r.Why, test.verdict, test.killer)
 		}

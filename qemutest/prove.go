@@ -54,6 +54,7 @@ type Proof struct {
 	Kernels   map[string]string // by Unpatched and Patched, the file names of bzImages
 	Initramfs string            // file name
 	Module    []byte            // package dmatest's, built for the patched kernel; for Matrix
+	Suites    []string          // of KUnit, all that the patched kernel has to run; for KUnit and Kill
 	Cmdline   []string          // more of the kernels' command lines
 	CPUs      []int             // each run is made with each of these
 	Memory    int64             // of a guest, bytes

@@ -241,7 +241,7 @@ func (r *Report) suites() []suite {
 	var suites []suite
 	for _, k := range r.KUnit {
 		suites = append(suites, suite{fmt.Sprintf("kunit_%d_vcpus", k.CPUs), []check{{
-			name: kunitSuite, verdict: k.Verdict, why: k.Why, seconds: k.Seconds,
+			name: "all suites", verdict: k.Verdict, why: k.Why, seconds: k.Seconds,
 			figures: fmt.Sprintf("%d passed, %d skipped, %d failed", k.Passed, k.Skipped, k.Failed),
 		}}})
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -132,7 +133,7 @@ func test(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	set.BoolVar(&f.refresh, "refresh", false, refreshUsage)
 	set.StringSliceVar(&f.tests, "tests", usualTests, "`NAMES` of the tests to make, separated by commas")
 	set.BoolVar(&f.mutants, "mutants", false, "have the tests see wrong series, too")
-	set.StringSliceVar(&f.mutant, "mutant", nil, "`NAMES` of those to see alone, separated by commas")
+	set.StringSliceVar(&f.mutant, "mutant", nil, "`NAMES` of those to see alone, separated by commas; QEMU's begin with "+qemuMutant)
 	set.StringVar(&f.patches, "patches", "", "`PATH` of patches, or the home of a series (default: the series that emit writes)")
 	set.StringVar(&f.variant, "variant", "full", "`VARIANT` of that series")
 	set.StringVar(&f.receipt, "receipt", "", "note the result in the receipt `FILE` of these patches (default: of the home, if they are in one)")
@@ -183,6 +184,11 @@ func test(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 		if !v.Switch {
 			return &usageError{fmt.Errorf("--variant %s cannot be tested: marking has no switch there, and the tests need it on and off", f.variant), "it is compiled by patchgen build, and by check --build"}
+		}
+	}
+	for _, name := range f.mutant {
+		if strings.HasPrefix(name, qemuMutant) && !slices.Contains(f.tests, handshakeTest) {
+			return &usageError{fmt.Errorf("--mutant %s is of QEMU, and no test is made with it", name), "add --tests handshake"}
 		}
 	}
 	if f.mutants && f.patches != "" {
@@ -331,6 +337,11 @@ func (t *tester) tree(ctx context.Context, spec string) (*qemutest.Report, error
 		return nil, err
 	}
 	p := t.proof
+	for _, symbol := range series.Symbols(changes) {
+		if suite, ok := qemutest.KUnitSuites[symbol]; ok {
+			p.Suites = append(p.Suites, suite)
+		}
+	}
 	if p.Initramfs, err = initramfs.Build(ctx, initramfs.Options{Cache: filepath.Join(t.cache, "initramfs"), Progress: t.report}); err != nil {
 		return nil, err
 	}
@@ -361,7 +372,7 @@ func (t *tester) tree(ctx context.Context, spec string) (*qemutest.Report, error
 	if err := t.make(ctx, &p, r, changes); err != nil {
 		return nil, err
 	}
-	if t.mutants && r.Verdict == qemutest.Pass && (slices.Contains(t.tests, kunitTest) || slices.Contains(t.tests, matrixTest)) {
+	if len(mutants) > 0 && r.Verdict == qemutest.Pass && (slices.Contains(t.tests, kunitTest) || slices.Contains(t.tests, matrixTest)) {
 		err = t.kill(ctx, &p, r, tree, mutants, o)
 	}
 	r.End()
@@ -404,6 +415,9 @@ func (t *tester) changes(tree *ktree.Tree) ([]series.Change, []series.Mutant, er
 	}
 	if t.mutant != nil {
 		for _, name := range t.mutant {
+			if strings.HasPrefix(name, qemuMutant) {
+				continue // shake has these
+			}
 			if !slices.ContainsFunc(mutants, func(m series.Mutant) bool { return m.Name == name }) {
 				return nil, nil, usagef("--mutant %s: there is none of that name for this tree; templates/%s/mutants.toml has them", name, set.Name)
 			}
@@ -432,8 +446,8 @@ func (t *tester) make(ctx context.Context, p *qemutest.Proof, r *qemutest.Report
 		detail = io.Discard
 	}
 	if slices.Contains(t.tests, kunitTest) {
-		if !slices.Contains(series.Symbols(changes), kunitSymbol) {
-			fmt.Fprintf(t.stderr, "patchgen: these patches have no KUnit suite: they add no CONFIG_%s\n", kunitSymbol)
+		if p.Suites == nil {
+			fmt.Fprintf(t.stderr, "patchgen: these patches have no KUnit suite: they add none of CONFIG_%s\n", strings.Join(slices.Sorted(maps.Keys(qemutest.KUnitSuites)), ", CONFIG_"))
 		} else if err := p.KUnit(ctx, r); err != nil {
 			return err
 		}
@@ -464,8 +478,10 @@ func (t *tester) make(ctx context.Context, p *qemutest.Proof, r *qemutest.Report
 	return nil
 }
 
-// impatient is the mutant of QEMU that has to be seen each time: it does not wait.
-const impatient = "does-not-wait"
+const (
+	qemuMutant = "qemu:"         // is before the names of QEMU's mutants
+	impatient  = "does-not-wait" // is the one that has to be seen each time
+)
 
 // shake builds QEMU with its series and makes the experiments with it, and has one
 // that is wrong on purpose seen.
@@ -488,6 +504,11 @@ func (t *tester) shake(ctx context.Context, p *qemutest.Proof, r *qemutest.Repor
 	if err != nil {
 		return err
 	}
+	for _, name := range t.mutant {
+		if name, ok := strings.CutPrefix(name, qemuMutant); ok && !slices.ContainsFunc(mutants, func(m series.Mutant) bool { return m.Name == name }) {
+			return usagef("--mutant %s%s: there is none of that name for this QEMU; templates/%s/mutants.toml has them", qemuMutant, name, set.Name)
+		}
+	}
 	o := qemubuild.Options{Cache: t.cache, Progress: t.report}
 	built, err := qemubuild.Build(ctx, tree, s.Changes(), o)
 	if err != nil {
@@ -506,11 +527,12 @@ func (t *tester) shake(ctx context.Context, p *qemutest.Proof, r *qemutest.Repor
 	}
 	q.Consoles, q.Progress = "", nil
 	for _, m := range mutants {
-		if !t.mutants && m.Name != impatient {
+		name := qemuMutant + m.Name
+		if m.Name != impatient && (!t.mutants || t.mutant != nil && !slices.Contains(t.mutant, name)) {
 			continue
 		}
 		begin := time.Now()
-		result := qemutest.Mutant{Name: "qemu:" + m.Name, About: m.About}
+		result := qemutest.Mutant{Name: name, About: m.About}
 		built, err := qemubuild.Build(ctx, tree, m.Changes, o)
 		if err != nil {
 			return fmt.Errorf("mutant %s of QEMU: %w", m.Name, err)
@@ -539,9 +561,6 @@ func (t *tester) shake(ctx context.Context, p *qemutest.Proof, r *qemutest.Repor
 	printMutants(detail, r.Mutants)
 	return nil
 }
-
-// kunitSymbol turns on the series' suite.
-const kunitSymbol = "DMA_MARK_DIRTY_KUNIT_TEST"
 
 // kill compiles each wrong series and has the tests see it.
 func (t *tester) kill(ctx context.Context, p *qemutest.Proof, r *qemutest.Report, tree *ktree.Tree, mutants []series.Mutant, o kbuild.Options) error {
