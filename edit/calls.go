@@ -1,13 +1,19 @@
 package edit
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // A Function is the definition of a function, and what its body calls.
 type Function struct {
 	Name  string
 	Line  int      // of the name, from 1
-	Calls []string // the names in front of a parenthesis, macros too, in the order of the text
+	Calls []string // the names in front of a parenthesis, macros too, and the words of Leaves, in the order of the text
 }
+
+// Leaves are the words by which a function or a loop is left.
+var Leaves = []string{"return", "goto", "continue", "break"}
 
 // Functions lists the functions that a C file defines, without those whose body
 // is empty. Comments and preprocessor lines do not count, nor does what stands
@@ -36,7 +42,7 @@ func Functions(file string, src []byte) ([]Function, error) {
 		out := Function{Name: f.name, Line: f.line}
 		for i := f.open + 1; i < f.close; i++ {
 			name := string(s.text(s.toks[i]))
-			if s.toks[i].kind == word && s.is(i+1, "(") && !keywords[name] && !prefixes[name] {
+			if s.toks[i].kind == word && (slices.Contains(Leaves, name) || s.is(i+1, "(") && !keywords[name] && !prefixes[name]) {
 				out.Calls = append(out.Calls, name)
 			}
 		}

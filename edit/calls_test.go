@@ -45,7 +45,7 @@ void unmap(void)
 		t.Fatal(err)
 	}
 	want := []Function{
-		{"sync", 6, []string{"coherent", "for_each", "first", "invalidate", "mark", "a", "b", "c"}},
+		{"sync", 6, []string{"coherent", "for_each", "first", "invalidate", "return", "mark", "a", "b", "c"}},
 		{"unmap", 28, []string{"sync"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -16,6 +16,7 @@ const (
 	NoLandmark        Kind = "no landmark"        // or no section
 	AmbiguousLandmark Kind = "ambiguous landmark" // or section
 	WrongSurroundings Kind = "wrong surroundings" // the landmark is there, but not where it is meant to stand
+	Unhooked          Kind = "unhooked"           // the edits found their places, and other code would still be wrong
 	AlreadyThere      Kind = "already there"      // the edit was made before
 	ConflictMarks     Kind = "conflict marks"
 	Unreadable        Kind = "unreadable" // no text, or C that cannot be followed

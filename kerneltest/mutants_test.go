@@ -80,7 +80,7 @@ func TestMutantsApply(t *testing.T) {
 				}
 			}
 
-			broken, err := patches.Misplaced(tree, set, changes)
+			broken, err := patches.Misplaced(tree, set, "full", changes)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -91,7 +91,7 @@ func TestMutantsApply(t *testing.T) {
 				if slices.EqualFunc(changes, m.Changes, func(a, b patches.Change) bool { return bytes.Equal(a.After, b.After) }) {
 					t.Errorf("%s is the series itself", m.Name)
 				}
-				broken, err := patches.Misplaced(tree, set, m.Changes)
+				broken, err := patches.Misplaced(tree, set, "full", m.Changes)
 				if err != nil {
 					t.Errorf("%s: %v", m.Name, err)
 				}

@@ -1,7 +1,9 @@
 package series
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -12,11 +14,12 @@ import (
 
 // A Misplacement is a rule of where calls have to stand, and how changes break it.
 type Misplacement struct {
-	Place   string // name of the rule, in kebab case
-	About   string // the rule: a clause, without a period
-	File    string
-	Line    int    // of the function's name in the changed file, 0 if there is none
-	Problem string // one sentence for people, without file and line
+	Place    string // name of the rule, in kebab case
+	About    string // the rule: a clause, without a period
+	File     string
+	Function string // "" if it is missing
+	Line     int    // of its name in the changed file, 0 if it is missing
+	Problem  string // one sentence for people, without file and line
 }
 
 func (m Misplacement) String() string {
@@ -27,22 +30,29 @@ func (m Misplacement) String() string {
 	return fmt.Sprintf("%s: %s (%s: %s)", at, m.Problem, m.Place, m.About)
 }
 
-// Misplaced judges changes, which are a whole series (Series.Changes), by the
-// rules of the set's places.toml, and returns those that are broken, in the order
-// of that file. It looks at the C of the changed files and at nothing else. The
-// error is an *edit.Error for C that cannot be followed.
-func Misplaced(tree *ktree.Tree, set *templates.Set, changes []Change) ([]Misplacement, error) {
-	places, err := set.Places()
-	if err != nil {
-		return nil, err
-	}
+// Misplaced judges changes, which are all of a variant of the set (Series.Changes),
+// by the rules of the set's places.toml, and returns those that are broken, in the
+// order of that file. It looks at the C of the files that these name, as the changes
+// leave it. The error is an *edit.Error for C that cannot be followed.
+func Misplaced(tree *ktree.Tree, set *templates.Set, variant string, changes []Change) ([]Misplacement, error) {
 	r := renderer{tree: tree, set: set}
 	if err := r.survey(RenderOptions{}); err != nil {
+		return nil, err
+	}
+	return r.misplaced(variant, changes)
+}
+
+func (r *renderer) misplaced(variant string, changes []Change) ([]Misplacement, error) {
+	places, err := r.set.Places()
+	if err != nil {
 		return nil, err
 	}
 	files := make(map[string][]edit.Function)
 	var broken []Misplacement
 	for _, p := range places {
+		if p.Variant != "" && p.Variant != variant {
+			continue
+		}
 		ok, err := r.applies(p.When)
 		if err == nil && ok {
 			err = r.fillIn(&p)
@@ -54,7 +64,7 @@ func Misplaced(tree *ktree.Tree, set *templates.Set, changes []Change) ([]Mispla
 			continue
 		}
 		if _, read := files[p.File]; !read {
-			if files[p.File], err = functions(changes, p.File); err != nil {
+			if files[p.File], err = r.functions(changes, p.File); err != nil {
 				return nil, err
 			}
 		}
@@ -63,14 +73,45 @@ func Misplaced(tree *ktree.Tree, set *templates.Set, changes []Change) ([]Mispla
 	return broken, nil
 }
 
-// functions returns those of a file as the changes leave it; none if they do not
-// have the file.
-func functions(changes []Change, file string) ([]edit.Function, error) {
-	i := slices.IndexFunc(changes, func(c Change) bool { return c.Path == file })
-	if i < 0 {
+// functions returns those of a file as the changes leave it; none if there is no such
+// file.
+func (r *renderer) functions(changes []Change, file string) ([]edit.Function, error) {
+	for _, c := range changes {
+		if c.Path == file {
+			return edit.Functions(file, c.After)
+		}
+	}
+	src, err := r.tree.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	return edit.Functions(file, changes[i].After)
+	if err != nil {
+		return nil, err
+	}
+	return edit.Functions(file, src)
+}
+
+// unhooked refuses a tree in which the edits found their places, and which yet has code
+// that the rules want otherwise, such as one more way on which buffers come back.
+func (r *renderer) unhooked(variant string, changes []Change) error {
+	wrong, err := r.misplaced(variant, changes)
+	if err != nil || len(wrong) == 0 {
+		return err
+	}
+	m := wrong[0]
+	e := &edit.Error{Kind: edit.Unhooked, File: m.File, Function: m.Function, Problem: m.Problem + ": " + m.About}
+	if m.Function != "" {
+		e.Problem = "with the series " + e.Problem
+	}
+	// A person looks for it in the tree as it is.
+	before, err := r.functions(nil, m.File)
+	if err != nil {
+		return err
+	}
+	if i := slices.IndexFunc(before, func(f edit.Function) bool { return f.Name == m.Function }); i >= 0 {
+		e.Line = before[i].Line
+	}
+	return e
 }
 
 // fillIn renders the templates of a place.
@@ -103,7 +144,7 @@ func breaches(p templates.Place, all []edit.Function) []Misplacement {
 		}
 		found = true
 		if problem := breach(p, f.Calls); problem != "" {
-			broken = append(broken, Misplacement{p.Name, p.About, p.File, f.Line, f.Name + "() " + problem})
+			broken = append(broken, Misplacement{p.Name, p.About, p.File, f.Name, f.Line, f.Name + "() " + problem})
 		}
 	}
 	if !found && !p.Never {
@@ -111,7 +152,7 @@ func breaches(p templates.Place, all []edit.Function) []Misplacement {
 		if p.Function == "" {
 			problem = fmt.Sprintf("the series leaves no function in it that calls %s()", strings.Join(p.Callers, "() or "))
 		}
-		broken = append(broken, Misplacement{p.Name, p.About, p.File, 0, problem})
+		broken = append(broken, Misplacement{p.Name, p.About, p.File, "", 0, problem})
 	}
 	return broken
 }
@@ -142,6 +183,9 @@ func breach(p templates.Place, calls []string) string {
 	for i, c := range calls {
 		if i > first && slices.Contains(p.Behind, c) {
 			return fmt.Sprintf("calls %s() before %s()", p.Call, c)
+		}
+		if i < last && slices.Contains(p.Before, c) && slices.Contains(edit.Leaves, c) {
+			return fmt.Sprintf("has a %s before it calls %s()", c, p.Call)
 		}
 		if i < last && slices.Contains(p.Before, c) {
 			return fmt.Sprintf("calls %s() behind %s()", p.Call, c)

@@ -28,7 +28,9 @@ type RenderOptions struct {
 // tree the files that are tested or edited, and no other.
 //
 // The error is a *ktree.UnsupportedError for a tree of another kind than the set's,
-// a *ktree.UnknownError for one of no known generation, and an *edit.Error for an edit that found no place, or more than one.
+// a *ktree.UnknownError for one of no known generation, and an
+// *edit.Error for an edit that found no place, or more than one, and for code that
+// the edits leave wrong.
 func Render(tree *ktree.Tree, set *templates.Set, variant string, o RenderOptions) (*Series, error) {
 	v, err := set.Variant(variant)
 	if err != nil {
@@ -64,7 +66,7 @@ func Render(tree *ktree.Tree, set *templates.Set, variant string, o RenderOption
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return s, nil
+	return s, r.unhooked(variant, s.Changes())
 }
 
 type renderer struct {

@@ -188,7 +188,7 @@ func TestTreesMutants(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			wrong, err := Misplaced(tree, set, s.Changes())
+			wrong, err := Misplaced(tree, set, "full", s.Changes())
 			if err != nil || len(wrong) > 0 {
 				t.Errorf("%v, %v", wrong, err)
 			}
@@ -198,7 +198,7 @@ func TestTreesMutants(t *testing.T) {
 			}
 			seen := 0
 			for _, m := range mutants {
-				if wrong, err := Misplaced(tree, set, m.Changes); err != nil {
+				if wrong, err := Misplaced(tree, set, "full", m.Changes); err != nil {
 					t.Errorf("%s: %v", m.Name, err)
 				} else if len(wrong) > 0 {
 					seen++
@@ -291,6 +291,49 @@ func TestTreesRefuse(t *testing.T) {
 					}))
 				}
 				refused(fmt.Sprintf("patch %d alone", i+1), "", "", p.Changes...)
+			}
+			add := func(file, text string) Change {
+				return changed(file, func(lines []string) []string { return append(lines, text) })
+			}
+			if s.Generation >= "C" { // the DMA operations of before are replaced as a whole, or are each in their own edit
+				refused("a new way back", "kernel/dma/direct.c", "dma_direct_sync_bvecs_for_cpu", add("kernel/dma/direct.c",
+					"\nvoid dma_direct_sync_bvecs_for_cpu(struct device *dev, phys_addr_t paddr, size_t size)\n{\n\tarch_sync_dma_for_cpu(paddr, size, DMA_FROM_DEVICE);\n}\n"))
+				refused("a new way back in Xen", "drivers/xen/swiotlb-xen.c", "xen_vendor_sync", add("drivers/xen/swiotlb-xen.c",
+					"\nvoid xen_vendor_sync(struct device *dev, phys_addr_t paddr, size_t size)\n{\n\tarch_sync_dma_for_cpu(paddr, size, DMA_FROM_DEVICE);\n}\n"))
+				from, _ := definition(t, original, "kernel/dma/direct.c", "dma_direct_unmap_sg")
+				refused("entries that are left out", "kernel/dma/direct.c", "dma_direct_unmap_sg", changed("kernel/dma/direct.c", func(lines []string) []string {
+					for n := from; ; n++ {
+						if strings.Contains(lines[n], "for_each_sg(") {
+							lines[n] = strings.TrimSuffix(strings.TrimRight(lines[n], "\n"), "{") + "{\n\t\tif (vendor_wants(sg))\n\t\t\tcontinue;\n"
+							return lines
+						}
+					}
+				}))
+			}
+			if mapping, err := original.ReadFile("kernel/dma/mapping.c"); err == nil && bytes.Contains(mapping, []byte("dma_direct_sync_single_for_cpu(")) {
+				all, err := edit.Functions("kernel/dma/mapping.c", mapping)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, f := range all {
+					if slices.ContainsFunc(f.Calls, func(c string) bool { return strings.HasPrefix(c, "dma_direct_unmap_") || strings.HasPrefix(c, "dma_direct_sync_") }) {
+						refused("a return at the head of "+f.Name, "kernel/dma/mapping.c", f.Name, changed("kernel/dma/mapping.c", func(lines []string) []string {
+							for n := f.Line; ; n++ {
+								if lines[n] == "{\n" {
+									return slices.Insert(lines, n+1, "\tif (vendor_skips(dev))\n", "\t\treturn;\n")
+								}
+							}
+						}))
+					}
+				}
+				if !bytes.Contains(mapping, []byte("__dma_sync_single_for_cpu(")) {
+					refused("inlines that leave out syncs", "kernel/dma/mapping.c", "__dma_sync_single_for_cpu", changed("kernel/dma/mapping.c", func(lines []string) []string {
+						for n := range lines {
+							lines[n] = strings.Replace(lines[n], "void dma_sync_", "void __dma_sync_", 1)
+						}
+						return lines
+					}))
+				}
 			}
 			all := s.Changes()
 			refused("the whole series", "", "", all...)

@@ -115,6 +115,7 @@ type Place struct {
 	Name     string   `toml:"name"`  // in kebab case
 	About    string   `toml:"about"` // the rule for people: a clause, without a period
 	When     []string `toml:"when"`
+	Variant  string   `toml:"variant"` // of which alone it is; "" of all
 	File     string   `toml:"file"`
 	Function string   `toml:"function"` // which must be there, unless Never is set; or else
 	Callers  []string `toml:"callers"`  // each function that calls one of these
@@ -122,7 +123,7 @@ type Place struct {
 	Count    int      `toml:"count"`  // how often the function has to call it; 0 is once or more
 	Never    bool     `toml:"never"`  // it must not call it
 	Behind   []string `toml:"behind"` // calls in the function that stand before all of Call
-	Before   []string `toml:"before"` // calls in the function that stand behind all of Call
+	Before   []string `toml:"before"` // calls, and words that leave the function, that stand behind all of Call
 }
 
 // Data is what a template can speak of. A name that is in none of the maps is

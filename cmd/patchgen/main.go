@@ -208,6 +208,8 @@ func explain(err error) (code int, hint string) {
 			return exitUnsupported, "give the tree as it is without the series"
 		case edit.ConflictMarks:
 			return exitUnsupported, "finish the merge first; nothing was written"
+		case edit.Unhooked:
+			return exitUnsupported, "nothing was written; what this code needs is to be added to the series' manifest in templates/, and its rule is in places.toml"
 		case edit.BadEdit:
 			return exitFault, "the manifest in templates/ is wrong, whatever the tree"
 		}

@@ -425,7 +425,7 @@ func (t *tester) changes(tree *ktree.Tree) ([]series.Change, []series.Mutant, er
 		mutants = slices.DeleteFunc(mutants, func(m series.Mutant) bool { return !slices.Contains(t.mutant, m.Name) })
 	}
 	for _, m := range append(slices.Clone(mutants), series.Mutant{Name: "the series itself", Changes: changes}) {
-		places, err := series.Misplaced(tree, set, m.Changes)
+		places, err := series.Misplaced(tree, set, t.variant, m.Changes)
 		if err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", m.Name, err)
 		}
