@@ -352,7 +352,10 @@ func TestBadEdits(t *testing.T) {
 	if err == nil || err.Error() != "f.c: the edit has no landmark" {
 		t.Error(err)
 	}
-	refuse(t, Edit{Landmark: []string{"a"}, Inside: []string{"b"}, Text: mark}, src, BadEdit, " the edit names what stands around the landmark, but no function")
+	_, _, err = Edit{File: "f.txt", Landmark: []string{"a"}, Inside: []string{"b"}, Text: mark}.Apply([]byte(src))
+	if err == nil || err.Error() != "f.txt: the edit names what stands around the landmark, and is neither in C nor in Kconfig" {
+		t.Error(err)
+	}
 }
 
 func TestUnreadable(t *testing.T) {

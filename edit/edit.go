@@ -44,11 +44,12 @@ func (p Put) String() string {
 // the edit does not know. The text is then what may stand outside of functions.
 //
 // Without Function the file is lines of text, and Landmark is whole lines,
-// compared with white space folded.
+// compared with white space folded. A comment or a conditional of the preprocessor, of
+// make or of Kconfig around them is refused, but for an Inside and a header's guard.
 type Edit struct {
 	File     string   // the file's name, for messages only
 	Function string   // C: the function to change; "" = lines of text
-	Inside   []string // C: all that stands around the landmark, outermost first: `for_each_sg(sgl, sg, nents, i)`, `else`; "" = bare braces; none = directly in the body
+	Inside   []string // all that stands around the landmark, outermost first. In a function `for_each_sg(sgl, sg, nents, i)`, `else`; "" = bare braces; none = directly in the body. Lines, of Kconfig too: `#ifdef CONFIG_X`, `#else`, `if X`
 	Reached  bool     // C: no return or goto may stand before the landmark, and no continue or break before one that is Inside
 	Section  string   // lines: look only from the line equal to this to the next blank line; "" = in the whole file
 	Landmark []string // alternatives, of which one must match, once; lines: "..." at the end = a prefix
@@ -101,8 +102,8 @@ func (e Edit) check(src []byte) *Error {
 		return bad("the edit names both a function and a section")
 	case e.Put == Whole && (e.Function == "" || len(e.Inside) > 0):
 		return bad("the edit is for a whole function, and names none or a part of one")
-	case e.Function == "" && len(e.Inside) > 0:
-		return bad("the edit names what stands around the landmark, but no function")
+	case e.Function == "" && len(e.Inside) > 0 && !isC(e.File) && !isKconfig(e.File):
+		return bad("the edit names what stands around the landmark, and is neither in C nor in Kconfig")
 	}
 	if i := bytes.IndexByte(src, 0); i >= 0 {
 		return &Error{Kind: Unreadable, Line: lineOf(src, i), Problem: "has a NUL byte in it and is no text"}

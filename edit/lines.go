@@ -3,6 +3,7 @@ package edit
 import (
 	"bytes"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 )
@@ -126,6 +127,9 @@ func (e Edit) applyLines(src []byte) ([]byte, Place, *Error) {
 	if src[at.end-1] != '\n' {
 		return nil, Place{}, &Error{Kind: Unreadable, Line: lineOf(src, at.pos), Problem: "the last line of the file does not end"}
 	}
+	if fail := e.enclosed(src, at); fail != nil {
+		return nil, Place{}, fail
+	}
 	place := Place{
 		Line: lineOf(src, at.pos),
 		How:  fmt.Sprintf("%s line %s%s", e.Put, quote(foldLine(src, at.pos), 44), cut(inSection, 36)),
@@ -138,6 +142,112 @@ func (e Edit) applyLines(src []byte) ([]byte, Place, *Error) {
 	}
 	return put(src, at, e.Text), place, nil
 }
+
+// enclosed refuses a place that a condition of the preprocessor or of make stands
+// around, so that not each configuration would have the text, that is in a comment, or
+// that cuts a line in two which goes on behind a backslash.
+func (e Edit) enclosed(src []byte, at stretch) *Error {
+	pos := at.pos
+	if e.Put == After {
+		pos = at.end
+	}
+	refuse := func(format string, args ...any) *Error {
+		return &Error{
+			Kind: WrongSurroundings, Line: lineOf(src, at.pos), Matches: 1,
+			Problem: fmt.Sprintf("line %s %s", quote(foldLine(src, at.pos), 100), fmt.Sprintf(format, args...)),
+		}
+	}
+	switch name := path.Base(e.File); {
+	case isC(name):
+		s, err := tokenize(src)
+		if err != nil {
+			return (&cEdit{}).unreadable(err)
+		}
+		var around []part // the branches, innermost first
+		for _, c := range s.conditionals {
+			if c.pos < pos && pos < c.end && !s.guard(c) {
+				n := len(c.parts) - 1
+				for c.parts[n].pos >= pos {
+					n--
+				}
+				around = append(around, c.parts[n])
+			}
+		}
+		slices.Reverse(around)
+		if !slices.EqualFunc(around, e.Inside, func(p part, in string) bool { return p.text == foldText(in) }) {
+			if len(around) == 0 {
+				return refuse("does not stand under %s", strings.Join(e.Inside, ", "))
+			}
+			return refuse("stands under the %s on line %d", around[0].show(), around[0].line)
+		}
+		for _, c := range s.comments {
+			if strings.HasPrefix(foldLine(src, at.pos), "*") {
+				break // it is meant
+			}
+			if c.pos < at.pos && at.pos < c.end || c.pos < pos && pos < c.end {
+				return refuse("stands at the comment that begins on line %d", c.line)
+			}
+		}
+		for _, d := range s.directives {
+			if d.pos < at.pos && at.pos < d.end || d.pos < pos && pos < d.end {
+				return refuse("is in the preprocessor line that begins on line %d", d.line)
+			}
+		}
+	case name == "Makefile", name == "Kbuild":
+		around, joined := blocks(src[:pos], []string{"ifdef", "ifndef", "ifeq", "ifneq"}, []string{"endif"})
+		if len(around) > 0 {
+			return refuse("stands under the %s", quote(around[0], 60))
+		}
+		if joined {
+			return refuse("is a part of the line before it")
+		}
+	case isKconfig(name):
+		around, _ := blocks(src[:pos], []string{"if", "choice"}, []string{"endif", "endchoice"})
+		if !slices.Equal(around, e.Inside) {
+			return refuse("stands inside %s, not %s", quote(strings.Join(around, ", "), 60), quote(strings.Join(e.Inside, ", "), 60))
+		}
+	}
+	return nil
+}
+
+// blocks returns the lines of make or Kconfig that begin a block which is still open at
+// the end of src, outermost first, and whether its last line goes on. An indented line
+// may be help or a rule's, and begins none.
+func blocks(src []byte, begin, end []string) (open []string, joined bool) {
+	for line := range strings.Lines(string(src)) {
+		line, _, _ := strings.Cut(strings.TrimRight(line, " \t\n"), " #")
+		word := strings.FieldsFunc(line+" ", func(r rune) bool { return r == ' ' || r == '\t' || r == '(' })
+		if !joined && len(word) > 0 && strings.HasPrefix(line, word[0]) {
+			switch {
+			case slices.Contains(begin, word[0]):
+				open = append(open, foldText(line))
+			case slices.Contains(end, word[0]):
+				open = open[:max(0, len(open)-1)]
+			}
+		}
+		joined = strings.HasSuffix(line, "\\")
+	}
+	return open, joined
+}
+
+func isKconfig(file string) bool { return strings.HasPrefix(path.Base(file), "Kconfig") }
+
+// guard reports whether a conditional leaves nothing out of a kernel: that around a
+// header, and around what is not for user space.
+func (s *source) guard(c conditional) bool {
+	if len(c.parts) == 1 && c.parts[0].text == "#ifdef __KERNEL__" {
+		return true
+	}
+	name, ok := strings.CutPrefix(c.parts[0].text, "#ifndef ")
+	if !ok || len(c.parts) > 1 || c.parts[0].tok > 0 {
+		return false
+	}
+	i := slices.IndexFunc(s.directives, func(d span) bool { return d.pos > c.pos })
+	define := foldText(string(s.src[s.directives[i].pos:s.directives[i].end]))
+	return strings.HasPrefix(define+" ", "#define "+name+" ")
+}
+
+func isC(file string) bool { return strings.HasSuffix(file, ".c") || strings.HasSuffix(file, ".h") }
 
 // only returns the one place found, or says how what was looked for is not there once.
 func only(src []byte, in stretch, found []stretch, what string, marks ...lineMark) (stretch, *Error) {

@@ -178,3 +178,57 @@ func TestErrorWithoutLineOfNearest(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+// What stands around lines, and makes them another thing in some configurations or no
+// code at all, is refused, unless the edit names it.
+func TestEnclosed(t *testing.T) {
+	const landmark = "#include <linux/mm.h>"
+	for _, tt := range []struct {
+		name, file, src string
+		inside          []string
+		want            string // of the message, "" if it is applied
+	}{
+		{"plain", "f.c", "#include <linux/mm.h>\n", nil, ""},
+		{"guard", "f.h", "/* x */\n#ifndef F_H\n#define F_H\n#include <linux/mm.h>\nint x;\n#endif /* F_H */\n", nil, ""},
+		{"guard with a value", "f.h", "#ifndef F_H\n#define F_H 1\n#ifdef __KERNEL__\n#include <linux/mm.h>\n#endif\n#endif\nint x;\n", nil, ""},
+		{"behind a condition", "f.c", "#ifdef X\nint x;\n#endif\n#include <linux/mm.h>\n#ifdef X\n#endif\n", nil, ""},
+		{"#ifdef", "f.c", "int y;\n#ifdef X\n#include <linux/mm.h>\n#endif\n", nil, "stands under the #ifdef X on line 2"},
+		{"#ifdef, named", "f.c", "int y;\n#ifdef  X\n#include <linux/mm.h>\n#endif\n", []string{"#ifdef X"}, ""},
+		{"#else", "f.c", "int y;\n#ifdef X\nint z;\n#else\n#include <linux/mm.h>\n#endif\n", []string{"#ifdef X"}, "stands under the #else on line 4"},
+		{"#else, named", "f.c", "int y;\n#ifdef X\nint z;\n#else\n#include <linux/mm.h>\n#endif\n", []string{"#else"}, ""},
+		{"two, one named", "f.c", "int y;\n#if A\n#if B\n#include <linux/mm.h>\n#endif\n#endif\n", []string{"#if B"}, "stands under the #if A on line 2"},
+		{"two, named", "f.c", "int y;\n#if A\n#if B\n#include <linux/mm.h>\n#endif\n#endif\n", []string{"#if A", "#if B"}, ""},
+		{"none, one named", "f.c", "#include <linux/mm.h>\n", []string{"#if A"}, "does not stand under #if A"},
+		{"no guard", "f.h", "#ifndef F_H\n#include <linux/mm.h>\nint x;\n#endif\nint y;\n", nil, "stands under the #ifndef F_H on line 1"},
+		{"comment", "f.c", "/*\n#include <linux/mm.h>\n */\nint y;\n", nil, "stands at the comment that begins on line 1"},
+		{"comment, meant", "f.c", "/*\n * A word.\n */\nint y;\n", nil, ""},
+		{"comment behind it", "f.c", "#include <linux/mm.h>\n/* y */\nint y;\n", nil, ""},
+		{"macro", "f.c", "#define X \\\n#include <linux/mm.h>\nint y;\n", nil, "is in the preprocessor line that begins on line 1"},
+		{"cannot be followed", "f.c", "#include <linux/mm.h>\n#endif\n", nil, "the C cannot be followed: #endif without #if"},
+		{"no C", "f.txt", "#ifdef X\n#include <linux/mm.h>\n#endif\n", nil, ""},
+		{"make", "a/Makefile", "ifdef CONFIG_X\nendif\n#include <linux/mm.h>\n", nil, ""},
+		{"make, ifdef", "a/Makefile", "ifdef CONFIG_X\n#include <linux/mm.h>\nendif\n", nil, `stands under the "ifdef CONFIG_X"`},
+		{"make, ifeq", "a/Kbuild", "ifeq ($(CONFIG_X),y)\nelse\n#include <linux/mm.h>\nendif\n", nil, `stands under the "ifeq ($(CONFIG_X),y)"`},
+		{"make, joined", "a/Makefile", "obj-y += a.o \\\n#include <linux/mm.h>\n", nil, "is a part of the line before it"},
+		{"make, endif too many", "a/Makefile", "endif\n#include <linux/mm.h>\n", nil, ""},
+		{"Kconfig", "a/Kconfig", "if A\nendif # A\nconfig X\n\thelp\n\t  If so,\n\t  if A\n#include <linux/mm.h>\n", nil, ""},
+		{"Kconfig, if", "a/Kconfig", "if A\n#include <linux/mm.h>\nendif\n", nil, `stands inside "if A", not ""`},
+		{"Kconfig, if, named", "a/Kconfig.x", "if A # yes\n#include <linux/mm.h>\nendif\n", []string{"if A"}, ""},
+		{"Kconfig, two ifs, one named", "a/Kconfig", "if A\nif B\n#include <linux/mm.h>\nendif\nendif\n", []string{"if A"}, `stands inside "if A, if B", not "if A"`},
+		{"Kconfig, choice", "a/Kconfig", "choice\n#include <linux/mm.h>\nendchoice\n", nil, `stands inside "choice"`},
+	} {
+		put := After
+		if tt.name == "make, joined" {
+			put = Before
+		}
+		landmark := landmark
+		if tt.name == "comment, meant" {
+			landmark = "* A word."
+		}
+		e := Edit{File: tt.file, Landmark: []string{landmark}, Inside: tt.inside, Put: put, Text: "new\n"}
+		_, _, err := e.Apply([]byte(tt.src))
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+		}
+	}
+}
