@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -292,6 +293,24 @@ func TestTreesRefuse(t *testing.T) {
 				}
 				refused(fmt.Sprintf("patch %d alone", i+1), "", "", p.Changes...)
 			}
+			if s.Generation == "B'" {
+				// In the merge window of 4.20, and rfc must not invent what makes the caches coherent.
+				write(t, filepath.Join(dir, "kernel/dma/swiotlb.c"), regexp.MustCompile(`(?s)\tif \(!dev_is_dma_coherent\(hwdev\) && target == SYNC_FOR_\w+\)\n[^\n]*\n`).ReplaceAll(originals["kernel/dma/swiotlb.c"], nil))
+				tree, err := ktree.Open(context.Background(), dir, ktree.Options{Cache: dir + "-cache"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				set, err := templates.Load("dma-mark-dirty")
+				if err != nil {
+					t.Fatal(err)
+				}
+				noPlace := (*edit.Error)(nil)
+				if _, err := Render(tree, set, "rfc", RenderOptions{}); !errors.As(err, &noPlace) || noPlace.Function != "swiotlb_sync_single" {
+					t.Errorf("without cache maintenance: %v", err)
+				}
+				tree.Close()
+				write(t, filepath.Join(dir, "kernel/dma/swiotlb.c"), originals["kernel/dma/swiotlb.c"])
+			}
 			add := func(file, text string) Change {
 				return changed(file, func(lines []string) []string { return append(lines, text) })
 			}
@@ -316,7 +335,9 @@ func TestTreesRefuse(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, f := range all {
-					if slices.ContainsFunc(f.Calls, func(c string) bool { return strings.HasPrefix(c, "dma_direct_unmap_") || strings.HasPrefix(c, "dma_direct_sync_") }) {
+					if slices.ContainsFunc(f.Calls, func(c string) bool {
+						return strings.HasPrefix(c, "dma_direct_unmap_") || strings.HasPrefix(c, "dma_direct_sync_")
+					}) {
 						refused("a return at the head of "+f.Name, "kernel/dma/mapping.c", f.Name, changed("kernel/dma/mapping.c", func(lines []string) []string {
 							for n := f.Line; ; n++ {
 								if lines[n] == "{\n" {
