@@ -57,18 +57,19 @@ bool page_dirtying_wait(MigrationState *s, Error **errp)
     int64_t deadline = now + migrate_page_dirtying_timeout();
     PageDirtying *pd;
 
-    /* A guest that stands still can't answer, and doesn't hand back buffers */
-    if (!runstate_is_running()) {
-        return true;
-    }
-
     while (s->state == MIGRATION_STATUS_WAIT_PAGE_DIRTYING &&
-           !page_dirtying_decided() && now < deadline) {
+           runstate_is_running() && !page_dirtying_decided() &&
+           now < deadline) {
         qemu_cond_timedwait_bql(&wake, MIN(deadline - now, INT_MAX));
         now = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
     }
 
     if (s->state != MIGRATION_STATUS_WAIT_PAGE_DIRTYING) {
+        return true;
+    }
+
+    /* A guest that stands still can't answer, and doesn't hand back buffers */
+    if (!runstate_is_running()) {
         return true;
     }
 

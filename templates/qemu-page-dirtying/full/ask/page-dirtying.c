@@ -64,7 +64,11 @@ static void page_dirtying_request_idle(void)
 static void page_dirtying_vm_change_state(void *opaque, bool running,
                                           RunState state)
 {
-    if (running && !asked) {
+    if (!running) {
+        page_dirtying_wake();
+        return;
+    }
+    if (!asked) {
         page_dirtying_request_idle();
     }
 }

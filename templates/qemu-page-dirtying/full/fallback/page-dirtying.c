@@ -4,8 +4,8 @@
  */
 static bool page_dirtying_unplug(MigrationState *s, Error **errp)
 {
-    int64_t deadline = qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
-                       migrate_page_dirtying_timeout();
+    int64_t limit = (int64_t)migrate_page_dirtying_timeout() + UNPLUG_GRACE_MS;
+    int64_t deadline = qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + limit;
     g_autofree char *path = NULL;
     DeviceState *dev;
     PageDirtying *pd;
@@ -20,7 +20,7 @@ static bool page_dirtying_unplug(MigrationState *s, Error **errp)
         dev = NULL;
         QTAILQ_FOREACH(pd, &blocks, next) {
             if (!pd->relied_on && !dev) {
-                dev = pd->ops->pluggable(pd->dev);
+                dev = pd->ops->to_go(pd->dev);
             }
         }
         if (!dev) {
@@ -29,8 +29,7 @@ static bool page_dirtying_unplug(MigrationState *s, Error **errp)
         if (qemu_clock_get_ms(QEMU_CLOCK_REALTIME) >= deadline) {
             path = object_get_canonical_path(OBJECT(dev));
             error_setg(errp, "Guest does not mark what devices write, and has "
-                       "not released '%s' in %" PRIu32 " ms", path,
-                       migrate_page_dirtying_timeout());
+                       "not released '%s' in %" PRId64 " ms", path, limit);
             return false;
         }
         qemu_cond_timedwait_bql(&wake, UNPLUG_POLL_MS);

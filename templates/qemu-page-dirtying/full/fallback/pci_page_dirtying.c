@@ -1,8 +1,12 @@
-/* Bridges write nothing by themselves, and may have blocks of their own */
-static bool pci_page_dirtying_is_pluggable(PCIDevice *dev)
+/*
+ * Bridges write nothing by themselves, and may have blocks of their own.  A
+ * virtual function goes with the physical one, and of the primary device of a
+ * failover pair that the guest has let go only QEMU's part stays.
+ */
+static bool pci_page_dirtying_has_to_go(PCIDevice *dev)
 {
-    return dev && !IS_PCI_BRIDGE(dev) &&
-           qdev_hotunplug_allowed(DEVICE(dev), NULL);
+    return dev && !IS_PCI_BRIDGE(dev) && !pci_is_vf(dev) &&
+           !dev->partially_hotplugged;
 }
 
 /* As in qmp_device_del(): a guest may have missed what was long ago */
@@ -14,13 +18,13 @@ static bool pci_page_dirtying_is_asked(DeviceState *qdev)
             qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL));
 }
 
-static DeviceState *pci_page_dirtying_pluggable(DeviceState *qdev)
+static DeviceState *pci_page_dirtying_to_go(DeviceState *qdev)
 {
     PCIBus *bus = pci_bridge_get_sec_bus(PCI_BRIDGE(qdev));
     int devfn;
 
     for (devfn = 0; devfn < PCI_DEVFN_MAX; devfn++) {
-        if (pci_page_dirtying_is_pluggable(bus->devices[devfn])) {
+        if (pci_page_dirtying_has_to_go(bus->devices[devfn])) {
             return DEVICE(bus->devices[devfn]);
         }
     }
@@ -39,12 +43,17 @@ static bool pci_page_dirtying_unplug(DeviceState *qdev, Error **errp)
                     PCI_DEVFN(PCI_SLOT(devfn), 0);
         PCIDevice *dev = bus->devices[devfn];
 
-        if (!pci_page_dirtying_is_pluggable(dev) ||
+        if (!pci_page_dirtying_has_to_go(dev) ||
             pci_page_dirtying_is_asked(DEVICE(dev)) ||
             (devfn != first && bus->devices[first])) {
             continue;
         }
         qdev_unplug(DEVICE(dev), errp);
+        if (*errp && DEVICE(dev)->pending_deleted_event) {
+            /* It is busy with an earlier request */
+            error_free(*errp);
+            *errp = NULL;
+        }
         if (*errp) {
             g_autofree char *path = object_get_canonical_path(OBJECT(dev));
 

@@ -156,7 +156,7 @@ static void start(Guest *g, const char *uri, int timeout_ms)
     g_assert(get(g, REQUEST) & ATTENTION);
 }
 
-static void wait_failed(Guest *g, const char *why)
+static void wait_failed_and_is(Guest *g, const char *why, const char *runstate)
 {
     g_autofree char *status = NULL;
     const char *desc;
@@ -174,8 +174,13 @@ static void wait_failed(Guest *g, const char *why)
     }
     rsp = qtest_qmp(g->qts, "{ 'execute': 'query-status' }");
     g_assert_cmpstr(qdict_get_str(qdict_get_qdict(rsp, "return"), "status"), ==,
-                    "running");
+                    runstate);
     qobject_unref(rsp);
+}
+
+static void wait_failed(Guest *g, const char *why)
+{
+    wait_failed_and_is(g, why, "running");
 }
 
 static void slow_down(Guest *g)
@@ -582,6 +587,19 @@ static void test_stopped(void)
     guest_stop(g);
 }
 
+/* Nobody waits any longer for a guest that is stopped */
+static void test_stopped_later(void)
+{
+    Guest *g = guest_start(MACHINE ROOT_PORT);
+
+    start(g, NOWHERE, LONG_MS);
+    qtest_qmp_assert_success(g->qts, "{ 'execute': 'stop' }");
+    wait_status(g, "active");
+    wait_status(g, "device");
+    wait_status(g, "completed");
+    guest_stop(g);
+}
+
 /* Wait until the guest is asked to let the device go, and do so */
 static void power_off_slot(Guest *g)
 {
@@ -615,12 +633,21 @@ static void wait_gone(Guest *g)
     } while (!gone);
 }
 
-#define DEVICE " -device virtio-serial-pci,id=dev0,bus=rp0 "
+#define DEVICE " -device virtio-serial-pci,id=dev0,bus=rp0"
+
+static void assert_active(Guest *g)
+{
+    QDict *rsp = qtest_qmp(g->qts, "{ 'execute': 'query-migrate' }");
+
+    g_assert_cmpstr(qdict_get_str(qdict_get_qdict(rsp, "return"), "status"), ==,
+                    "active");
+    qobject_unref(rsp);
+}
 
 static void test_unplug(void)
 {
     Guest *g = guest_start(MACHINE NATIVE_HOTPLUG ROOT_PORT DEVICE
-                           "-device pcie-root-port,id=rp1,chassis=2,addr=4 "
+                           " -device pcie-root-port,id=rp1,chassis=2,addr=4 "
                            "-device virtio-serial-pci,id=dev1,bus=rp1");
     QDict *rsp;
 
@@ -638,15 +665,43 @@ static void test_unplug(void)
 
     /* It converges, but does not switch over */
     g_usleep(G_USEC_PER_SEC);
-    rsp = qtest_qmp(g->qts, "{ 'execute': 'query-migrate' }");
-    g_assert_cmpstr(qdict_get_str(qdict_get_qdict(rsp, "return"), "status"), ==,
-                    "active");
-    qobject_unref(rsp);
+    assert_active(g);
 
     power_off_slot(g);
     wait_gone(g);
     wait_status(g, "device");
     wait_status(g, "completed");
+    guest_stop(g);
+}
+
+/* A guest that is stopped releases nothing: the migration can't go on */
+static void test_unplug_stopped(const void *opaque)
+{
+    Guest *g = guest_start(opaque);
+
+    warm_up(g);
+    qtest_qmp_device_del_send(g->qts, "dev0");
+    speed_up(g);
+    g_usleep(G_USEC_PER_SEC);
+    assert_active(g);
+    qtest_qmp_assert_success(g->qts, "{ 'execute': 'stop' }");
+    wait_status(g, "device");
+    wait_failed_and_is(g, "dev0", "paused");
+    guest_stop(g);
+}
+
+/* Neither can it if the guest ignores that it is to release a device */
+static void test_unplug_ignored(void)
+{
+    Guest *g = guest_start(MACHINE NATIVE_HOTPLUG ROOT_PORT DEVICE);
+
+    warm_up(g);
+    qtest_qmp_device_del_send(g->qts, "dev0");
+    migrate_set_parameter_int(g->qts, "page-dirtying-timeout", SHORT_MS);
+    speed_up(g);
+    g_usleep(2 * G_USEC_PER_SEC);
+    assert_active(g);
+    wait_failed(g, "dev0");
     guest_stop(g);
 }
 
@@ -719,9 +774,19 @@ int main(int argc, char **argv)
 #ifndef _WIN32
     qtest_add_func("pci-page-dirtying/lost/postcopy", test_lost_postcopy);
 #endif
-    qtest_add_func("pci-page-dirtying/stopped", test_stopped);
+    qtest_add_func("pci-page-dirtying/stopped/before", test_stopped);
+    qtest_add_func("pci-page-dirtying/stopped/later", test_stopped_later);
     if (qtest_has_device("virtio-serial-pci")) {
-        qtest_add_func("pci-page-dirtying/unplug", test_unplug);
+        qtest_add_func("pci-page-dirtying/unplug/released", test_unplug);
+        qtest_add_data_func("pci-page-dirtying/unplug/stopped/pcie-root-port",
+                            MACHINE NATIVE_HOTPLUG ROOT_PORT DEVICE,
+                            test_unplug_stopped);
+        if (qtest_has_device("pci-bridge")) {
+            qtest_add_data_func("pci-page-dirtying/unplug/stopped/pci-bridge",
+                                MACHINE NATIVE_HOTPLUG BRIDGE DEVICE ",addr=1",
+                                test_unplug_stopped);
+        }
+        qtest_add_func("pci-page-dirtying/unplug/ignored", test_unplug_ignored);
         qtest_add_func("pci-page-dirtying/fallback/unplug", test_fallback);
     }
     qtest_add_func("pci-page-dirtying/fallback/empty", test_fallback_empty);
