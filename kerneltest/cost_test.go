@@ -78,10 +78,11 @@ func TestMigrations(t *testing.T) {
 	if len(of) != 4 {
 		t.Fatalf("%d arms, want 4", len(of))
 	}
-	// What is marked is sent again, and so is what is logged.
+	// What is marked is sent again, and so is what is logged: held against the arm
+	// that differs in nothing else. A migration without devices may have more passes.
 	for _, arm := range []string{qemutest.SeriesArm, qemutest.LoggingArm} {
-		if more := of[arm].Resent.Median - of[qemutest.UnplugsFirst].Resent.Median; more < of[arm].Written.Median/2 {
-			t.Errorf("%s: %v pages were written, and only %v more were sent again than without", arm, of[arm].Written.Median, more)
+		if more := of[arm].Resent.Median - of[qemutest.NoSeries].Resent.Median; more < of[arm].Written.Median/2 {
+			t.Errorf("%s: %v pages were written, and only %v more were sent again than with blind devices and no series", arm, of[arm].Written.Median, more)
 		}
 	}
 }
