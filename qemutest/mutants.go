@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // A Mutant is what became of a series that was made wrong on purpose.
@@ -32,58 +34,83 @@ func (m *Mutant) Why() string {
 }
 
 // Kill has the tests see a wrong series, whose kernel is the patched one of p, and
-// returns the name of the first that did: of the series' own suite with most vCPUs, of
-// the matrix with fewest, and then of the others. A test that could not be made for
-// the surroundings' sake is an error.
+// returns the names of those that did: of the series' own suite with most vCPUs and of
+// the matrix with fewest, so that each shows what it sees without the other, and of the
+// first of the others if neither saw it. A test that could not be made for the
+// surroundings' sake is an error.
 func (p *Proof) Kill(ctx context.Context) (killers []string, err error) {
-	kunit := func(cpus int) error {
-		r, err := p.kunit(ctx, cpus)
-		if err == nil && r.Verdict != Pass {
-			killers = append(killers, fmt.Sprintf("KUnit %s, %s", r.Killer, count(cpus, "vCPU")))
-		}
-		return err
-	}
-	matrix := func(cpus int, forced bool) error {
-		r, err := p.matrix(ctx, cpus, forced)
-		var crash *CrashError
-		switch {
-		case errors.As(err, &crash):
-			r.Killer, err = crash.End.String(), nil
-		case err != nil:
-			return err
-		case r.Verdict == Unfit && (r.Killer == "concurrent writers" || r.Killer == "others"):
-			// The machine's or QEMU's fault, and no kill.
-			return fmt.Errorf("%s", r.Why)
-		case r.Verdict == Pass:
-			return nil
-		}
-		killers = append(killers, fmt.Sprintf("matrix %s, %s", r.Killer, count(cpus, "vCPU")))
-		return nil
-	}
 	one, more := slices.Min(p.CPUs), slices.Max(p.CPUs)
-	for _, try := range []func() error{
-		func() error { return kunit(more) },
-		func() error { return matrix(one, false) },
-		func() error { return matrix(one, true) },
-		func() error { return kunit(one) },
-		func() error { return matrix(more, false) },
-		func() error { return matrix(more, true) },
-		func() error {
-			for i, l := range levels {
-				r, err := p.level(ctx, more, i)
-				if err != nil {
-					return err
-				}
-				if r.Verdict != Pass {
-					killers = append(killers, "level "+cmp.Or(l.parameter, "without a parameter"))
-				}
-			}
-			return nil
-		},
+	first := make([]string, 2)
+	g, both := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		first[0], err = p.killByKUnit(both, more)
+		return err
+	})
+	g.Go(func() (err error) {
+		first[1], err = p.killByMatrix(both, one, false)
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	for _, killer := range first {
+		if killer != "" {
+			killers = append(killers, killer)
+		}
+	}
+	if len(killers) > 0 {
+		return killers, nil
+	}
+	for _, try := range []func() (string, error){
+		func() (string, error) { return p.killByMatrix(ctx, one, true) },
+		func() (string, error) { return p.killByKUnit(ctx, one) },
+		func() (string, error) { return p.killByMatrix(ctx, more, false) },
+		func() (string, error) { return p.killByMatrix(ctx, more, true) },
+		func() (string, error) { return p.killByLevels(ctx, more) },
 	} {
-		if err := try(); err != nil || len(killers) > 0 {
-			return killers, err
+		if killer, err := try(); err != nil {
+			return nil, err
+		} else if killer != "" {
+			return []string{killer}, nil
 		}
 	}
 	return nil, nil
+}
+
+func (p *Proof) killByKUnit(ctx context.Context, cpus int) (killer string, err error) {
+	r, err := p.kunit(ctx, cpus)
+	if err != nil || r.Verdict == Pass {
+		return "", err
+	}
+	return fmt.Sprintf("KUnit %s, %s", r.Killer, count(cpus, "vCPU")), nil
+}
+
+func (p *Proof) killByMatrix(ctx context.Context, cpus int, forced bool) (killer string, err error) {
+	r, err := p.matrix(ctx, cpus, forced)
+	var crash *CrashError
+	switch {
+	case errors.As(err, &crash):
+		r.Killer = crash.End.String()
+	case err != nil:
+		return "", err
+	case r.Verdict == Unfit && (r.Killer == "concurrent writers" || r.Killer == "others"):
+		// The machine's or QEMU's fault, and no kill.
+		return "", errors.New(r.Why)
+	case r.Verdict == Pass:
+		return "", nil
+	}
+	return fmt.Sprintf("matrix %s, %s", r.Killer, count(cpus, "vCPU")), nil
+}
+
+func (p *Proof) killByLevels(ctx context.Context, cpus int) (killer string, err error) {
+	for i, l := range levels {
+		r, err := p.level(ctx, cpus, i)
+		if err != nil {
+			return "", err
+		}
+		if r.Verdict != Pass {
+			return "level " + cmp.Or(l.parameter, "without a parameter"), nil
+		}
+	}
+	return "", nil
 }
