@@ -47,8 +47,9 @@ func (e *ApplyError) Unwrap() error { return e.Err }
 var ErrNoDiff = errors.New("there is no diff in these patches")
 
 // ReadPatches reads what git format-patch or Write wrote: the files *.patch of
-// a folder in the order of their names, or one file, which may be an mbox. Of
-// an mbox the mails are named FILE#1 and so on.
+// a folder in the order of their names, or *.eml, as b4 names them, if there are
+// no others; or one file, which may be an mbox. Of an mbox the mails are named
+// FILE#1 and so on.
 func ReadPatches(name string) ([]Mail, error) {
 	st, err := os.Stat(name)
 	if err != nil {
@@ -61,13 +62,18 @@ func ReadPatches(name string) ([]Mail, error) {
 			return nil, err
 		}
 		files = nil
-		for _, e := range entries {
-			if strings.HasSuffix(e.Name(), ".patch") {
-				files = append(files, filepath.Join(name, e.Name()))
+		for _, ending := range []string{".patch", ".eml"} {
+			for _, e := range entries {
+				if strings.HasSuffix(e.Name(), ending) {
+					files = append(files, filepath.Join(name, e.Name()))
+				}
+			}
+			if files != nil {
+				break
 			}
 		}
 		if files == nil {
-			return nil, fmt.Errorf("%s has no file *.patch: %w", name, fs.ErrNotExist)
+			return nil, fmt.Errorf("%s has no file *.patch or *.eml: %w", name, fs.ErrNotExist)
 		}
 	}
 	var mails []Mail

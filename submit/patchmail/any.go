@@ -39,8 +39,10 @@ func ParseAny(mails []series.Mail) (*Series, error) {
 		case m.isReply():
 		case m.Err != nil || m.Diff != nil || m.Tags.Number > 0:
 			s.Patches = append(s.Patches, m)
-		case s.Cover == nil && len(s.Patches) == 0:
+		case s.isCover(m):
 			s.Cover = m
+		case m.isNumberedCover():
+			s.Patches = append(s.Patches, m) // for a check to name
 		}
 	}
 	// A lone mail that is not numbered 0/n is a patch without a diff.

@@ -80,9 +80,9 @@ func (t Tags) Has(word string) bool {
 const MaxLine = 1 << 20
 
 // Read reads the files *.patch of a folder, or one file, which may be an mbox
-// (series.ReadPatches). The first mail without a diff, if it comes before all
-// patches, is the cover letter; others without one are left out unless they are
-// numbered as patches.
+// (series.ReadPatches). The cover letter is the mail without a diff that is numbered
+// 0/n, wherever it stands, or the first one if it comes before all patches; others
+// without a diff are left out unless they are numbered as patches.
 func Read(name string) (*Series, error) {
 	mails, err := series.ReadPatches(name)
 	if err != nil {
@@ -106,14 +106,28 @@ func Parse(mails []series.Mail) (*Series, error) {
 		case m.isReply():
 		case m.Diff != nil || m.Tags.Number > 0:
 			s.Patches = append(s.Patches, m)
-		case s.Cover == nil && len(s.Patches) == 0:
+		case s.isCover(m):
 			s.Cover = m
+		case m.isNumberedCover():
+			return nil, fmt.Errorf("%s and %s are both cover letters: give one series at a time", s.Cover.Name, m.Name)
 		}
 	}
 	if len(s.Patches) == 0 {
 		return nil, series.ErrNoDiff
 	}
 	return s, nil
+}
+
+// isNumberedCover reports whether a mail without a diff is numbered 0/n.
+func (m *Mail) isNumberedCover() bool { return m.Tags.Number == 0 && m.Tags.Total > 0 }
+
+// isCover reports whether a mail without a diff, which comes behind what s has, is its
+// cover letter. What is numbered is so rather than a mail that stands before it.
+func (s *Series) isCover(m *Mail) bool {
+	if m.isNumberedCover() {
+		return s.Cover == nil || !s.Cover.isNumberedCover()
+	}
+	return s.Cover == nil && len(s.Patches) == 0
 }
 
 // Mails returns all mails, the cover letter first.
@@ -148,7 +162,7 @@ func parseMail(raw series.Mail, broken bool) (*Mail, error) {
 	}
 	if !headerLine.Match(text) {
 		first, _, _ := bytes.Cut(text, []byte("\n"))
-		return nil, fmt.Errorf("it is no mail, as it does not begin with a header but with %.60q: write it with git format-patch", first)
+		return nil, fmt.Errorf("it is no mail, as it does not begin with a header but with %.60q", first)
 	}
 	entity, err := message.Read(bytes.NewReader(text))
 	if err != nil && !message.IsUnknownCharset(err) && !message.IsUnknownEncoding(err) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -161,6 +162,26 @@ func TestRead(t *testing.T) {
 	}
 	if got := s.Patches[0].Trailers(); len(got) > 1 {
 		t.Errorf("trailers %v", got)
+	}
+
+	// A mailbox may have them in any order, and a folder the cover letter under any name.
+	mails, err := series.ReadPatches("../../patches/6.12")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cover := mails[0]
+	for _, parse := range []func([]series.Mail) (*Series, error){Parse, ParseAny} {
+		for at := range mails {
+			late, err := parse(slices.Insert(slices.Clone(mails[1:]), at, cover))
+			if err != nil || late.Cover == nil || late.Cover.Name != cover.Name || len(late.Patches) != n {
+				t.Fatalf("the cover letter as mail %d: %v", at, err)
+			}
+		}
+	}
+	other := cover
+	other.Name = "other"
+	if _, err := Parse(append(slices.Clone(mails), other)); err == nil || !strings.Contains(err.Error(), "are both cover letters") {
+		t.Errorf("with two cover letters: %v", err)
 	}
 }
 
