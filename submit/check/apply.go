@@ -464,6 +464,25 @@ func (c *checker) refused(h *history, n int, stderr string) {
 	c.fault("apply", n, where, problem, do)
 }
 
+// readable has git read those diffs that go-gitdiff cannot, without a tree.
+func (c *checker) readable(ctx context.Context) error {
+	for n, m := range c.patches() {
+		if m.DiffError == nil || c.found("binary", n) {
+			continue
+		}
+		r := &repository{dir: os.TempDir(), env: []string{"GIT_DIR=" + os.DevNull}}
+		_, err := r.git(ctx, m.Diff, "apply", "--numstat", "-")
+		var refused *gitError
+		if errors.As(err, &refused) {
+			why := strings.TrimPrefix(strings.TrimSpace(refused.stderr), "error: ")
+			c.fault("apply", n, "", "git cannot read the diff: "+why, "it was cut off, wrapped or edited: write it again with git format-patch")
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // blobs compares the names of blobs that the patch tells with those that are.
 func (c *checker) blobs(h *history, n int, m *patchmail.Mail) {
 	var other []string

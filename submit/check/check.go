@@ -54,6 +54,21 @@ func (r *Result) Faults() int {
 	return n
 }
 
+// unusable are the rules without which a series is of use to nobody who gets it, so
+// that it would only have to be sent again.
+var unusable = []string{"mail", "charset", "control", "numbering", "order", "empty", "apply"}
+
+// Unusable returns the faults for which the mails must not go out as they are.
+func (r *Result) Unusable() []Finding {
+	var all []Finding
+	for _, f := range r.Findings {
+		if f.Fault && slices.Contains(unusable, f.Rule) {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
 // Stats say what was done.
 type Stats struct {
 	Patches int           `json:"patches"`
@@ -65,7 +80,7 @@ type Stats struct {
 
 // Check looks at a series that may come from anybody; patchmail.ReadAny reads
 // it. tree is what it is applied to, and only read. Without one (nil) all that needs a tree
-// is left out, and a note says so.
+// is left out, and a note says so; of diffs it is then known whether git can read them.
 //
 // An error says that it could not be looked, such as a *series.MissingGitError, or a
 // *ktree.MissingToolError for perl and codespell; what is wrong with the series is a Finding.
@@ -121,6 +136,11 @@ func Check(ctx context.Context, tree *ktree.Tree, s *patchmail.Series, o Options
 	}()
 	if tree == nil {
 		c.note("tree", 0, "", "no tree was given, so nothing was applied, and checkpatch.pl not run", "give the tree that the series is for")
+		if err := c.readable(ctx); err != nil {
+			cancel()
+			<-done
+			return nil, err
+		}
 	} else if err := c.withTree(ctx, tree); err != nil {
 		cancel()
 		<-done

@@ -15,11 +15,59 @@ var (
 	tested   = regexp.MustCompile(`(?i)\b(test(s|ed|ing)?|boot(s|ed)?|kunit|kselftest|selftests?|benchmarks?|measured?|ran|run on|compile[d-])\b`)
 )
 
+// An author is one paragraph of a shortlog.
+type author struct {
+	count  int // as it says
+	titles []string
+}
+
+// shortlogOf finds the shortlog of a cover letter, and where it begins; nil if there is
+// none. It is the last such paragraphs, one directly after the other: what a person wrote
+// before them may look like one.
+func shortlogOf(text string) (authors []author, at int) {
+	heads := byAuthor.FindAllStringSubmatchIndex(text, -1)
+	for i := len(heads) - 1; i >= 0; i-- {
+		h := heads[i]
+		titles, size := titlesOf(strings.TrimPrefix(text[h[1]:], "\n"))
+		if authors != nil && strings.TrimSpace(text[h[1]:at][min(size+1, at-h[1]):]) != "" {
+			break
+		}
+		if titles == nil {
+			continue
+		}
+		authors = append([]author{{number(text[h[2]:h[3]]), titles}}, authors...)
+		at = h[0]
+	}
+	return authors, at
+}
+
+// titlesOf returns the titles at the begin of a text, indented all alike, by two blanks
+// (git: builtin/log.c) or six (git: shortlog.c); a line that is so by more goes on with
+// what is above it. size is that of their lines.
+func titlesOf(text string) (titles []string, size int) {
+	indent := 0
+	for line := range strings.Lines(text) {
+		title := strings.TrimSpace(line)
+		by := len(line) - len(strings.TrimLeft(line, " "))
+		switch {
+		case title == "" || by < 2 || by < indent:
+			return titles, size
+		case titles != nil && by > indent:
+			titles[len(titles)-1] += " " + title
+		default:
+			indent = by
+			titles = append(titles, strings.Join(strings.Fields(title), " "))
+		}
+		size += len(line)
+	}
+	return titles, size
+}
+
 // letterText returns what a person wrote of a cover letter: all before the
 // shortlog or diffstat.
 func letterText(text string) string {
-	if at := byAuthor.FindStringIndex(text); at != nil {
-		text = text[:at[0]]
+	if authors, at := shortlogOf(text); authors != nil {
+		text = text[:at]
 	}
 	if at := shortStat.FindStringIndex(text); at != nil {
 		text = text[:at[0]]
@@ -69,31 +117,15 @@ func (c *checker) shortlog(m *patchmail.Mail) {
 	if c.foundAny("numbering") || c.foundAny("mail") {
 		return // patches are missing
 	}
-	heads := byAuthor.FindAllStringSubmatchIndex(text, -1)
-	if heads == nil {
+	authors, _ := shortlogOf(text)
+	if authors == nil {
 		return
 	}
 	listed := make(map[string]int)
 	total := 0
-	for _, h := range heads {
-		total += number(text[h[2]:h[3]])
-		title := ""
-		for line := range strings.SplitSeq(strings.TrimPrefix(text[h[1]:], "\n"), "\n") {
-			// git builtin/log.c: two spaces, and four where it goes on.
-			if goesOn, ok := strings.CutPrefix(line, "    "); ok && title != "" {
-				title += " " + strings.TrimSpace(goesOn)
-				continue
-			}
-			if title != "" {
-				listed[title]++
-				title = ""
-			}
-			if title = strings.TrimSpace(line); !strings.HasPrefix(line, "  ") || title == "" {
-				title = ""
-				break
-			}
-		}
-		if title != "" {
+	for _, a := range authors {
+		total += a.count
+		for _, title := range a.titles {
 			listed[title]++
 		}
 	}

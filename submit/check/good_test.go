@@ -7,6 +7,7 @@ import (
 	"mime/quotedprintable"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -140,11 +141,14 @@ var goodOnes = []goodSeries{
 		// As many bytes as would be too long, but not as many characters.
 		said(1, "The number of pages", strings.Repeat("ä", 60)+"\nThe number of pages")(s)
 		return s
-	}, func(t testing.TB, _ *worktree, all []series.Mail) []series.Mail {
-		// git before 2.44 leaves the cover letter's name raw.
-		all[0].Data = bytes.ReplaceAll(all[0].Data, []byte("\nContent-Type:"), []byte("\nContent-Type:"))
-		return all
+	}, edited(0, fromLine, "From: Jürgen Größer <author@example.org>\n")}, // as some versions of git leave it
+	{"shortlog of git shortlog, as b4 has it", goodSpec, func(t testing.TB, w *worktree, all []series.Mail) []series.Mail {
+		all = edited(0, "\n  Documentation: core-api: describe the count of mapped pages\n", "\n      Documentation: core-api: describe the count of mapped pages\n")(t, w, all)
+		all = edited(0, "\n  dma-mapping: add", "\n      dma-mapping: add")(t, w, all)
+		return edited(0, "\n  dma-mapping: let", "\n      dma-mapping: let")(t, w, all)
 	}},
+	{"text like a shortlog", goodSpec, edited(0, "It was tested by", "Numbers of machines (3):\n  one, two, and three\n\nIt was tested by")},
+	{"patch k of n alone", one(fixMessage, fixStep), edited(0, "[PATCH]", "[PATCH 3/8]")},
 	{"revert", one("Revert \"dma-mapping: take the seventh step by eight, which was seven, before it was taken\"\n\nThis reverts commit HASH, as it broke the build. It was\ntested by compiling it."+sob, fixStep), func(t testing.TB, w *worktree, all []series.Mail) []series.Mail {
 		alter(t, all, 0, "HASH", strings.TrimSpace(w.git("rev-parse", "master"))[:12])
 		return all
@@ -437,5 +441,44 @@ func BenchmarkCheck(b *testing.B) {
 		if _, err := Check(b.Context(), tree, s, Options{Now: now, NoScripts: true}); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// What is of use to nobody is told from other faults, without a tree.
+func TestUnusable(t *testing.T) {
+	w := standIn(t)
+	for _, test := range []struct {
+		name, rule string // "" if it may be sent
+		mails      func(testing.TB, *worktree, []series.Mail) []series.Mail
+	}{
+		{"as it is", "", everywhere(1, "x", "x")},
+		{"not signed off", "", edited(1, sobLine, "")},
+		{"a patch less", "numbering", func(_ testing.TB, _ *worktree, all []series.Mail) []series.Mail { return slices.Delete(all, 2, 3) }},
+		{"a patch twice", "numbering", func(_ testing.TB, _ *worktree, all []series.Mail) []series.Mail {
+			again := all[2]
+			again.Name = "again"
+			return append(all[:3:3], again, all[3])
+		}},
+		{"in another order", "order", func(_ testing.TB, _ *worktree, all []series.Mail) []series.Mail {
+			slices.Reverse(all)
+			return all
+		}},
+		{"cut off", "apply", func(_ testing.TB, _ *worktree, all []series.Mail) []series.Mail {
+			all[1].Data = all[1].Data[:bytes.Index(all[1].Data, []byte("atomic_long_add"))]
+			return all
+		}},
+		{"NUL", "control", edited(1, "The number of pages", "The number\x00 of pages")},
+		{"not the UTF-8 that it says", "charset", edited(1, "\n\nThe number of pages", "\nContent-Type: text/plain; charset=UTF-8\n\nThe number of p\xe4ges")},
+		{"no diff", "empty", func(_ testing.TB, _ *worktree, all []series.Mail) []series.Mail {
+			all[1].Data = all[1].Data[:bytes.Index(all[1].Data, []byte("\ndiff --git"))]
+			return all
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			all := look(t, nil, test.mails(t, w, goodSpec().mails(w))).Unusable()
+			if (test.rule != "") != (len(all) > 0) || len(all) > 0 && all[0].Rule != test.rule {
+				t.Errorf("%+v, want the rule %q", all, test.rule)
+			}
+		})
 	}
 }

@@ -21,6 +21,8 @@ const (
 	mostLine = 998
 )
 
+var headerField = regexp.MustCompile(`^([!-9;-~]+):`)
+
 var words = &mime.WordDecoder{CharsetReader: message.CharsetReader}
 
 // Addresses that git makes up when it is not told one (git: ident.c), and hosts
@@ -72,7 +74,9 @@ func (c *checker) bytes(n int, m *patchmail.Mail) {
 			head, body = m.Raw[:i+1], m.Raw[i+1:]
 		}
 	}
-	if line := lineOf(head, func(l []byte) bool { return !isASCII(l) }); line > 0 {
+	if line, name := rawHeader(head); name == "From" && n == 0 && utf8.Valid(head) {
+		c.note("charset", n, fmt.Sprintf("line %d of the mail", line), "From has characters beyond ASCII that are not encoded, as some versions of git leave it in a cover letter", "send it with git send-email or patchgen send, which encode it")
+	} else if line > 0 {
 		c.fault("charset", n, fmt.Sprintf("line %d of the mail", line), "a header has characters beyond ASCII that are not encoded", utf)
 	}
 	switch {
@@ -86,6 +90,8 @@ func (c *checker) bytes(n int, m *patchmail.Mail) {
 		if m.Charset != "" && m.Charset != "utf-8" && m.Charset != "us-ascii" && !strings.HasPrefix(m.Charset, "iso-8859-") {
 			c.fault("charset", n, "Content-Type", "the charset is "+m.Charset+" and not UTF-8", utf)
 		}
+	case strings.HasPrefix(m.Kind, "multipart/"):
+		// The parts say it of themselves; that there are any is another rule's.
 	case m.Charset == "" || m.Charset == "us-ascii":
 		c.fault("charset", n, "Content-Type", "there are characters beyond ASCII, but no header says that they are UTF-8", utf)
 	case m.Charset != "utf-8":
@@ -121,6 +127,21 @@ func (c *checker) bytes(n int, m *patchmail.Mail) {
 				"send it with git send-email --transfer-encoding=auto")
 		}
 	}
+}
+
+// rawHeader finds the first line of a header that has more than ASCII, and the name of
+// the field; 0 if there is none.
+func rawHeader(head []byte) (line int, name string) {
+	for l := range bytes.Lines(head) {
+		line++
+		if field := headerField.FindSubmatch(l); field != nil {
+			name = string(field[1])
+		}
+		if !isASCII(l) {
+			return line, name
+		}
+	}
+	return 0, ""
 }
 
 // brokenHeader returns the name of a header of several lines, or "".

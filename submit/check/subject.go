@@ -111,6 +111,12 @@ func (c *checker) numbers() {
 		}
 	}
 
+	if total == 1 && c.s.Cover == nil && c.s.Patches[0].Tags.Total > 1 {
+		t := c.s.Patches[0].Tags
+		c.note("numbering", 1, "Subject", fmt.Sprintf("it is patch %d of %d, and the others are not here", t.Number, t.Total), "")
+		return
+	}
+
 	var seen []int // numbers as they come
 	unnumbered, readable := 0, 0
 	for n, m := range c.mails() {
