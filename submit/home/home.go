@@ -263,6 +263,9 @@ func (h *Home) Mails(version int) string { return filepath.Join(h.Dir, fmt.Sprin
 // Receipt is the file of how a version was tested.
 func (h *Home) Receipt(version int) string { return h.Mails(version) + ".receipt.json" }
 
+// Sending is the folder of a version of which not all has gone out.
+func (h *Home) Sending(version int) string { return h.Mails(version) + ".sending" }
+
 // Sent is the folder of a version as it was sent.
 func (h *Home) Sent(version int) string {
 	return filepath.Join(h.Dir, "sent", fmt.Sprintf("v%d", version))

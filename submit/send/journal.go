@@ -51,7 +51,9 @@ type item struct {
 }
 
 // file is the name of a mail in its folder.
-func (i item) file() string { return strings.TrimSuffix(i.Name, ".patch") + ".patch" }
+func (i item) file() string {
+	return strings.TrimSuffix(strings.TrimSuffix(i.Name, ".eml"), ".patch") + ".patch"
+}
 
 // An entry is each further line.
 type entry struct {
@@ -184,11 +186,6 @@ func (i item) read(folder string) (Message, error) {
 	return m, nil
 }
 
-// begun reports whether a mail went out, or may have.
-func (r *record) begun() bool {
-	return slices.ContainsFunc(r.states, func(e entry) bool { return e.State == Sent || e.unsure() })
-}
-
 // is reports whether the record is of these mails, sent in this way.
 func (r *record) is(messages []Message, reflect bool) bool {
 	return r.Reflect == reflect && slices.EqualFunc(r.Mails, messages, func(i item, m Message) bool {
@@ -200,14 +197,11 @@ func (r *record) is(messages []Message, reflect bool) bool {
 // as nothing went out before. Then they have today's Date.
 func resume(folder string, messages []Message, reflect bool) (*record, error) {
 	r, err := readRecord(folder)
-	if r == nil || err != nil || !r.begun() {
+	if r == nil || err != nil || r.out() == 0 {
 		return nil, err
 	}
-	sent := 0
-	for _, e := range r.states {
-		if e.State == Sent {
-			sent++
-		}
+	if reflect && r.Reflect && (!r.is(messages, reflect) || r.sent() == len(r.Mails)) {
+		return nil, nil // nobody else has got it, and what came back of it has been seen
 	}
 	problem := ""
 	switch {
@@ -220,12 +214,60 @@ func resume(folder string, messages []Message, reflect bool) (*record, error) {
 		return r, nil
 	case r.is(messages, reflect):
 		return nil, fmt.Errorf("%w, and some of its mails went out: restore that file", r.problem)
-	case sent == len(r.Mails):
-		problem = "the patches, their recipients or the sender are others now: take another folder, or make a new version of the series"
+	case r.sent() == len(r.Mails):
+		problem = r.changed(messages) + ": take another folder, or make a new version of the series"
 	default:
-		problem = "the patches, their recipients or the sender have changed since: restore them to send the rest, or make a new version of the series"
+		problem = r.changed(messages) + ": restore it to send the rest, or move that folder away to give up the rest, and send a new version of the series"
 	}
-	return nil, fmt.Errorf("%s: %d of %d mails were sent from here, and %s", folder, sent, len(r.Mails), problem)
+	return nil, fmt.Errorf("%s: %d of %d mails were sent from here, and %s", folder, r.sent(), len(r.Mails), problem)
+}
+
+// changed says what makes messages others than those of the record.
+func (r *record) changed(messages []Message) string {
+	if len(r.Mails) != len(messages) {
+		return fmt.Sprintf("there are %d now", len(messages))
+	}
+	for n, i := range r.Mails {
+		if i.Name != messages[n].Name {
+			return fmt.Sprintf("mail %d is %s now, and was %s", n+1, messages[n].Name, i.Name)
+		}
+		if i.Source != fmt.Sprintf("%x", messages[n].source) {
+			return i.Name + ", whom it goes to or who sends is another now"
+		}
+	}
+	return "they have changed since"
+}
+
+// sent returns how many mails went out.
+func (r *record) sent() int {
+	n := 0
+	for _, e := range r.states {
+		if e.State == Sent {
+			n++
+		}
+	}
+	return n
+}
+
+// Begun returns how many of the mails in a folder a server has, or may have, and how many
+// there are; 0 of 0 if no sending was begun there.
+func Begun(folder string) (out, all int, err error) {
+	r, err := readRecord(folder)
+	if r == nil || err != nil {
+		return 0, 0, err
+	}
+	return r.out(), len(r.Mails), nil
+}
+
+// out returns how many mails went out, or may have.
+func (r *record) out() int {
+	n := 0
+	for _, e := range r.states {
+		if e.State == Sent || e.unsure() {
+			n++
+		}
+	}
+	return n
 }
 
 // Load returns the mails of a sending that was begun in a folder, as they go

@@ -38,12 +38,12 @@ func TestChangedSince(t *testing.T) {
 		"other time": {func(_ string, _ []Draft, o *ComposeOptions) {
 			o.Time, o.Random, o.Mailer = o.Time.AddDate(0, 1, 0), nil, "new"
 		}, ""},
-		"a patch": {func(_ string, in []Draft, _ *ComposeOptions) { in[2].Data = append(in[2].Data, '\n') }, "restore them to send the rest, or make a new version"},
+		"a patch": {func(_ string, in []Draft, _ *ComposeOptions) { in[2].Data = append(in[2].Data, '\n') }, "restore it to send the rest, or move that folder away"},
 		"a patch that went out": {func(_ string, in []Draft, _ *ComposeOptions) { in[0].Data = append(in[0].Data, '\n') },
 			"1 of 3 mails were sent from here"},
-		"recipients": {func(_ string, in []Draft, _ *ComposeOptions) { in[2].Cc = nil }, "restore them"},
-		"sender":     {func(_ string, _ []Draft, o *ComposeOptions) { o.From.Name = "Else" }, "restore them"},
-		"version":    {func(_ string, _ []Draft, o *ComposeOptions) { o.Version = 2 }, "restore them"},
+		"recipients": {func(_ string, in []Draft, _ *ComposeOptions) { in[2].Cc = nil }, "restore it"},
+		"sender":     {func(_ string, _ []Draft, o *ComposeOptions) { o.From.Name = "Else" }, "restore it"},
+		"version":    {func(_ string, _ []Draft, o *ComposeOptions) { o.Version = 2 }, "restore it"},
 		"a stored mail": {func(folder string, _ []Draft, _ *ComposeOptions) {
 			files, _ := filepath.Glob(filepath.Join(folder, mailsDir, "0002*"))
 			os.WriteFile(files[0], []byte("x"), 0o666)

@@ -88,7 +88,13 @@ func (s *Sender) Send(ctx context.Context, folder string, messages []Message, re
 	if left == nil {
 		return result, nil
 	}
+	if s.Config.Server.Program == nil {
+		report.Stage("connect to "+s.Config.Server.String(), 0, "")
+	}
 	t, err := s.transport(ctx, j, left)
+	if s.Config.Server.Program == nil {
+		report.End()
+	}
 	if err != nil {
 		return result, err
 	}
@@ -146,8 +152,17 @@ func (j *journal) delivery(i int, earlier bool) Delivery {
 	return Delivery{j.Mails[i].Name, j.Mails[i].ID, e.Answer, e.Time, earlier, e.repeated}
 }
 
+// interrupted says for people what a canceled context is.
+type interrupted struct{ error }
+
+func (interrupted) Error() string   { return "interrupted" }
+func (e interrupted) Unwrap() error { return e.error }
+
 // stopped says at which mail sending ended, and what that means for it.
 func (s *Sender) stopped(err error, j *journal, i, left int) error {
+	if errors.Is(err, context.Canceled) {
+		err = interrupted{err}
+	}
 	state := "it has not gone out"
 	if j.states[i].unsure() {
 		state = "whether it went out is not known: if sending is gone on with, it is sent once more, with the same Message-ID"
@@ -234,6 +249,7 @@ type transport interface {
 type RefusedError struct {
 	Answer     string   // of the server, on one line
 	Recipients []string // addresses, if it was for them that it refused
+	Later      bool     // it may take it later
 }
 
 func (e *RefusedError) Error() string { return e.Answer }

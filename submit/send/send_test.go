@@ -833,6 +833,19 @@ func TestReflect(t *testing.T) {
 			t.Errorf("from %s to %v", m.from, m.to)
 		}
 	}
+	// Whoever has mended what he saw has it reflected again, and again if it was lost.
+	for range 2 {
+		in[1].Cc = nil
+		again := compose(t, options(), in...)
+		if plan, err := sender.Plan(folder, again); err != nil || plan.Mails[0].State != Waiting {
+			t.Errorf("to be reflected again: %+v, %v", plan.Mails, err)
+		}
+		before := len(s.taken())
+		send(t, sender, folder, again)
+		if got := len(s.taken()) - before; got != len(in) {
+			t.Errorf("%d of %d mails were reflected again", got, len(in))
+		}
+	}
 	// What was reflected was not sent, and cannot be taken for it.
 	sender.Reflect = false
 	if _, err := sender.Send(t.Context(), folder, messages, progress.Nop{}); err == nil || !strings.Contains(err.Error(), "were reflected: take another folder") {

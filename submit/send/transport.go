@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -22,6 +23,8 @@ import (
 // Times after which a server is given up.
 const (
 	dialTime = 30 * time.Second
+	// Who speaks TLS to a port without it, or the other way round, waits for ever.
+	greetTime = time.Minute
 	// After a mail is handed over, its answer is waited for even when the user
 	// wants to stop, so that it is known whether it went out.
 	answerTime = 10 * time.Second
@@ -125,6 +128,26 @@ func readRoots(path string) (*x509.CertPool, error) {
 }
 
 func (c *connection) open(ctx context.Context, config *tls.Config) error {
+	var late atomic.Bool
+	greeted := time.AfterFunc(greetTime, func() {
+		late.Store(true)
+		c.conn.Close()
+	})
+	err := c.greet(ctx, config)
+	if greeted.Stop(); late.Load() {
+		return fmt.Errorf("the server did not greet within %v: is sendemail.smtpEncryption right for that port (ssl, tls or none)?", greetTime)
+	}
+	if err != nil || c.s.Config.Server.User == "" {
+		return err
+	}
+	if _, encrypted := c.client.TLSConnectionState(); !encrypted {
+		return errors.New("the connection is not encrypted, and a password does not go out in plain text")
+	}
+	return c.auth(ctx)
+}
+
+// greet begins encryption, if it is asked for, and says who we are.
+func (c *connection) greet(ctx context.Context, config *tls.Config) error {
 	var err error
 	switch c.s.Config.Server.Encryption {
 	case TLS:
@@ -140,16 +163,7 @@ func (c *connection) open(ctx context.Context, config *tls.Config) error {
 	default:
 		c.client = smtp.NewClient(c.conn)
 	}
-	if err := c.client.Hello(helloName(c.s.Config.Server.Domain)); err != nil {
-		return err
-	}
-	if c.s.Config.Server.User == "" {
-		return nil
-	}
-	if _, encrypted := c.client.TLSConnectionState(); !encrypted {
-		return errors.New("the connection is not encrypted, and a password does not go out in plain text")
-	}
-	return c.auth(ctx)
+	return c.client.Hello(helloName(c.s.Config.Server.Domain))
 }
 
 // helloName is the name of this machine for EHLO: some servers refuse one
@@ -280,7 +294,7 @@ func (c *connection) explain(ctx context.Context, err error) error {
 		if answer.Code/100 == 4 {
 			hint = " (for now: try again later)"
 		}
-		return &RefusedError{Answer: oneLine(c.login.scrub(err.Error())) + hint}
+		return &RefusedError{Answer: oneLine(c.login.scrub(err.Error())) + hint, Later: answer.Code/100 == 4}
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.As(err, &certificate):
