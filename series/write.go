@@ -30,11 +30,10 @@ type OccupiedError struct {
 }
 
 func (e *OccupiedError) Error() string {
-	what := "was not written by patchgen"
 	if e.Changed {
-		what = "was changed since patchgen wrote it"
+		return fmt.Sprintf("%s was changed since patchgen wrote it", e.File)
 	}
-	return fmt.Sprintf("%s %s: take another folder, or --force to keep it unless a new file has its name", e.File, what)
+	return fmt.Sprintf("%s was not written by patchgen", e.File)
 }
 
 // Write makes the folder dir hold the given files, and of what an earlier

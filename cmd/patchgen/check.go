@@ -86,6 +86,9 @@ func checkMails(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	if f.reflected != "" {
 		return f.compare(p, stdout)
 	}
+	if _, err := os.Stat(f.receipt); f.receipt != "" && !f.build && err != nil {
+		return &usageError{fmt.Errorf("the receipt: %w", err), "patchgen test --patches and check --build write one"}
+	}
 	if f.build && p.receipt == "" {
 		fmt.Fprintln(stderr, "patchgen: note: what --build shows is kept nowhere, as there is no --receipt and no home")
 	}
@@ -147,8 +150,8 @@ func (f *checkFlags) run(ctx context.Context, p place, stdout, stderr io.Writer)
 		return err
 	}
 	faults := result.Faults()
-	fmt.Fprintf(stderr, "patchgen: %d patches on %v %s, %d applied by git am; %d faults, %d notes; %s, of that %s by %s\n",
-		result.Stats.Patches, tree.Kind(), tree.Release(), result.Stats.Applied, faults, len(result.Findings)-faults,
+	fmt.Fprintf(stderr, "patchgen: %s on %v %s, %d applied by git am; %s, %s; %s, of that %s by %s\n",
+		count(result.Stats.Patches, "patch"), tree.Kind(), tree.Release(), result.Stats.Applied, count(faults, "fault"), count(len(result.Findings)-faults, "note"),
 		seconds(result.Stats.Took), seconds(result.Stats.Scripts), cmp.Or(strings.Join(result.Stats.Tools, ", "), "no program"))
 	if faults > 0 || unbuilt != nil {
 		return &faultsError{faults, unbuilt}
@@ -166,13 +169,10 @@ type faultsError struct {
 }
 
 func (e *faultsError) Error() string {
-	s := fmt.Sprintf("there are %d faults in the series", e.n)
-	switch {
-	case e.n == 0: // only for what was not built
+	if e.n == 0 { // only for what was not built
 		return fmt.Sprintf("nothing was built, as %v", e.unbuilt)
-	case e.n == 1:
-		s = "there is a fault in the series"
 	}
+	s := fmt.Sprintf("there %s in the series", areFaults(e.n))
 	if e.unbuilt != nil {
 		s += fmt.Sprintf("; nothing was built, as %v", e.unbuilt)
 	}
@@ -256,7 +256,7 @@ func (f *checkFlags) compare(p place, stdout io.Writer) error {
 type reflectedError struct{ n int }
 
 func (e *reflectedError) Error() string {
-	return fmt.Sprintf("what came back is not as it was sent, in %d places", e.n)
+	return fmt.Sprintf("what came back is not as it was sent, in %s", count(e.n, "place"))
 }
 
 func printFindings(w io.Writer, findings []check.Finding) error {

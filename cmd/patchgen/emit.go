@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -21,6 +22,7 @@ import (
 	"patchgen/series"
 	"patchgen/submit/home"
 	"patchgen/submit/receipt"
+	"patchgen/submit/send"
 )
 
 const emitUsage = `patchgen emit writes a series for a tree, as git format-patch would.
@@ -136,7 +138,20 @@ func (f *emitFlags) openHome(set *pflag.FlagSet) (*home.Home, error) {
 	if f.version <= last {
 		return nil, &usageError{fmt.Errorf("-v %d: version %d was sent already, and is kept in %s", f.version, last, h.Sent(last)), fmt.Sprintf("the next is -v %d", last+1)}
 	}
-	return h, nil
+	return h, halfSent(h, last+1)
+}
+
+// halfSent returns an error if a version is on its way: what is to be sent of it must
+// not become another, nor a later version pass over what others have of it.
+func halfSent(h *home.Home, version int) error {
+	sending := h.Sending(version)
+	out, all, err := send.Begun(sending)
+	if err != nil || out == 0 {
+		return err
+	}
+	return &usageError{fmt.Errorf("%d of %d mails of version %d are out", out, all, version),
+		fmt.Sprintf("send the rest with patchgen send %s --yes; or give it up, and go on with version %d: mkdir -p %s && mv %s %s",
+			h.Dir, version+1, filepath.Dir(h.Sent(version)), sending, h.Sent(version))}
 }
 
 // newHome makes the home that the flags tell of.
@@ -243,9 +258,15 @@ func (f *emitFlags) run(ctx context.Context, h *home.Home, stdout, stderr io.Wri
 		if f.format == "mbox" {
 			mails = []series.Mail{{Name: f.mboxName(), Data: series.MBox(mails)}}
 		}
-		if err := folderNotWritten(f.output, series.Write(f.output, mails, writeOptions(cache, f.force))); err != nil {
+		before, _ := filepath.Glob(filepath.Join(f.output, "*.patch"))
+		err := series.Write(f.output, mails, writeOptions(cache, f.force))
+		if changed := (*series.OccupiedError)(nil); h != nil && errors.As(err, &changed) && changed.Changed {
+			return &usageError{err, "emit writes the mails of a home anew: copy what you changed, say --force, and put it in again. It is best changed last, as send takes the mails as they are"}
+		}
+		if err := folderNotWritten(f.output, err); err != nil {
 			return err
 		}
+		tellGone(stderr, before)
 		for _, m := range mails {
 			files = append(files, filepath.Join(f.output, m.Name))
 		}
@@ -258,9 +279,20 @@ func (f *emitFlags) run(ctx context.Context, h *home.Home, stdout, stderr io.Wri
 	if err := f.report(stdout, s, files, tip); err != nil {
 		return err
 	}
-	fmt.Fprintf(stderr, "patchgen: %d patches for %v %s (generation %s), read from %d files of %s\n",
-		len(s.Patches), s.Kind, s.Release, s.Generation, len(tree.Read()), s.Origin)
+	fmt.Fprintf(stderr, "patchgen: %s for %v %s (generation %s), read from %d files of %s\n",
+		count(len(s.Patches), "patch"), s.Kind, s.Release, s.Generation, len(tree.Read()), s.Origin)
 	return nil
+}
+
+// tellGone tells of files of an earlier version that are no more.
+func tellGone(stderr io.Writer, before []string) {
+	gone := slices.DeleteFunc(before, func(file string) bool {
+		_, err := os.Stat(file)
+		return err == nil
+	})
+	if len(gone) > 0 {
+		fmt.Fprintf(stderr, "patchgen: note: %s of an earlier run made way for these, such as %s\n", count(len(gone), "file"), gone[0])
+	}
 }
 
 func (f *emitFlags) mboxName() string {

@@ -149,7 +149,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	code, hint := explain(err)
 	if ctx.Err() != nil {
-		code, hint, err = exitInterrupted, "", errors.New("interrupted, nothing was written")
+		if sending := (*sendError)(nil); errors.As(err, &sending) {
+			code = exitInterrupted // and what went out must be told
+		} else {
+			code, hint, err = exitInterrupted, "", errors.New("interrupted, nothing was written")
+		}
 	}
 	fmt.Fprintf(stderr, "patchgen: error: %v\n", err)
 	if hint != "" {
@@ -197,7 +201,7 @@ func explain(err error) (code int, hint string) {
 		}
 		return exitUsage, hint
 	case errors.As(err, &inTheWay):
-		return exitUsage, "choose another folder with -o, or say --force to overwrite"
+		return exitUsage, otherFolder
 	case errors.As(err, &unknown):
 		return exitUnsupported, "the generations are in templates/, generations.toml; a new one is added there"
 	case errors.As(err, &unsupported):

@@ -243,10 +243,13 @@ func quote(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
+// otherFolder is what to do about a file in the way of a folder's.
+const otherFolder = "choose another folder; or say --force, which writes over files of the same names and leaves others"
+
 // reportNotWritten is notWritten of the report's folder.
 func reportNotWritten(dir string, err error) error {
 	if occupied := (*series.OccupiedError)(nil); errors.As(err, &occupied) {
-		return &usageError{err: fmt.Errorf("--report %s: %w", dir, err)} // which says what to do
+		return &usageError{fmt.Errorf("--report %s: %w", dir, err), otherFolder}
 	}
 	if path := (*fs.PathError)(nil); errors.As(err, &path) {
 		return &usageError{fmt.Errorf("--report %s: %w", dir, path.Err), "choose another folder"}
@@ -268,7 +271,7 @@ func notWritten(file string, err error) error {
 // folderNotWritten is notWritten of a folder given with -o.
 func folderNotWritten(dir string, err error) error {
 	if path := (*fs.PathError)(nil); errors.As(err, &path) {
-		return &usageError{fmt.Errorf("write %s: %w", dir, err), "choose another folder with -o"}
+		return &usageError{fmt.Errorf("write %s: %w", dir, err), "choose another folder"}
 	}
 	return err
 }
@@ -279,6 +282,17 @@ func printJSON(w io.Writer, v any) error {
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
+}
+
+// count is "1 patch" or "2 patches".
+func count(n int, unit string) string {
+	switch {
+	case n == 1:
+		return "1 " + unit
+	case strings.HasSuffix(unit, "ch"):
+		unit += "e"
+	}
+	return fmt.Sprintf("%d %ss", n, unit)
 }
 
 // gravest returns the report with the gravest verdict.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/mail"
 	"os"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"patchgen/series"
+	"patchgen/submit/address"
+	"patchgen/submit/check"
 	"patchgen/submit/home"
 	"patchgen/submit/patchmail"
 	"patchgen/submit/recipients"
@@ -91,6 +94,14 @@ func sendMails(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	if ways > 1 {
 		return usagef("--dry-run, --reflect, --yes and -o: one at a time")
 	}
+	if f.pause < 0 {
+		return usagef("--pause %s: want a time that is not negative", f.pause)
+	}
+	for _, skip := range f.skip {
+		if _, err := address.Check(mail.Address{Address: skip}); err != nil {
+			return usagef("--skip %s: want an address alone: %w", skip, err)
+		}
+	}
 	p, err := locate(set.Arg(0), "")
 	if err != nil {
 		return err
@@ -120,6 +131,9 @@ func (f *sendFlags) run(ctx context.Context, p place, stdout, stderr io.Writer) 
 		return err
 	}
 	defer tree.Close()
+	if err := usable(ctx, p, stderr); err != nil {
+		return err
+	}
 	config, err := send.ReadConfig(ctx, cmp.Or(tree.Dir(), "."), f.identity)
 	if err != nil {
 		return &usageError{err, "see git help send-email"}
@@ -146,6 +160,11 @@ func (f *sendFlags) run(ctx context.Context, p place, stdout, stderr io.Writer) 
 	if err != nil {
 		return &usageError{err, "nothing was sent"}
 	}
+	for _, skip := range f.skip {
+		if !slices.ContainsFunc(messages, func(m send.Message) bool { return slices.ContainsFunc(m.Recipients, equalFold(skip)) }) {
+			return &usageError{fmt.Errorf("--skip %s: none of these mails goes there anyway", skip), "see with --dry-run whom they go to"}
+		}
+	}
 	if f.output != "" {
 		return f.export(messages, cache, config, stdout, stderr)
 	}
@@ -153,9 +172,10 @@ func (f *sendFlags) run(ctx context.Context, p place, stdout, stderr io.Writer) 
 	if f.pause == 0 {
 		sender.Pause = -1
 	}
-	sending, sent := p.sending()
-	if _, err := os.Stat(sent); err == nil && !f.reflect {
-		return &usageError{fmt.Errorf("these mails were sent already, and are kept in %s", sent), "write the next version with patchgen emit"}
+	sending := p.sending()
+	sent, err := p.sent(s)
+	if err != nil && !f.reflect {
+		return err
 	}
 	if f.reflect {
 		sending = p.reflected()
@@ -189,6 +209,42 @@ func (f *sendFlags) run(ctx context.Context, p place, stdout, stderr io.Writer) 
 	return nil
 }
 
+// usable refuses mails that would be of use to nobody, and tells of what else is found
+// in them without a tree.
+func usable(ctx context.Context, p place, stderr io.Writer) error {
+	s, err := patchmail.ReadAny(p.mails)
+	if err != nil {
+		return err
+	}
+	r, err := check.Check(ctx, nil, s, check.Options{NoScripts: true})
+	if err != nil {
+		return err
+	}
+	if all := r.Unusable(); len(all) > 0 {
+		f := all[0]
+		what := cmp.Or(f.File, "the series") + ": "
+		if f.Patch == 0 {
+			what = "the series: "
+		}
+		if f.Where != "" {
+			what += f.Where + ": "
+		}
+		return &usageError{fmt.Errorf("%s%s (%s)", what, f.Problem, f.Rule), cmp.Or(f.Do, "see patchgen check") + "; nothing was sent"}
+	}
+	if n := r.Faults(); n > 0 {
+		fmt.Fprintf(stderr, "patchgen: note: there %s in the mails: see patchgen check %s\n", areFaults(n), p.mails)
+	}
+	return nil
+}
+
+// areFaults is "is a fault" or "are N faults".
+func areFaults(n int) string {
+	if n == 1 {
+		return "is a fault"
+	}
+	return fmt.Sprintf("are %d faults", n)
+}
+
 // A sendError is about a sending that did not come to its end.
 type sendError struct {
 	err       error
@@ -201,13 +257,40 @@ func (e *sendError) Error() string {
 
 func (e *sendError) Unwrap() error { return e.err }
 
-// sending returns the folder of what is on its way, and the one of what was sent.
-func (p place) sending() (sending, sent string) {
-	path := filepath.Clean(p.mails)
+// sending is the folder of what is on its way.
+func (p place) sending() string {
 	if p.home != nil {
-		return path + ".sending", p.home.Sent(p.version)
+		return p.home.Sending(p.version)
 	}
-	return path + ".sending", path + ".sent"
+	return filepath.Clean(p.mails) + ".sending"
+}
+
+// sent is the folder of what was sent, once it was. Outside of a home it has another
+// name if another version was sent from the same place. The error is a *usageError
+// if this one was.
+func (p place) sent(s *patchmail.Series) (string, error) {
+	version := s.Mails()[0].Tags.Version
+	path := filepath.Clean(p.mails)
+	folders := []string{path + ".sent", fmt.Sprintf("%s.v%d.sent", path, version)}
+	if p.home != nil {
+		folders, version = []string{p.home.Sent(p.version)}, p.version
+	}
+	for _, folder := range folders {
+		if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
+			return folder, nil
+		} else if err != nil {
+			return "", err
+		}
+		earlier, err := patchmail.Read(filepath.Join(folder, "mails"))
+		if p.home == nil && err != nil {
+			return "", &usageError{fmt.Errorf("%s is in the way of what is kept of these mails: %w", folder, err), "rename it, or take another folder for the mails"}
+		}
+		if p.home != nil || earlier.Mails()[0].Tags.Version == version {
+			return "", &usageError{fmt.Errorf("version %d was sent already, and is kept in %s", version, folder),
+				"what has changed since is the next version: patchgen emit or git format-patch writes it with -v"}
+		}
+	}
+	return "", &usageError{fmt.Errorf("%s are there, with other versions", strings.Join(folders, " and ")), "rename them"}
 }
 
 // reflected is the folder of what was sent to oneself.
@@ -352,6 +435,10 @@ func printLeftOut(w io.Writer, found *recipients.Result, messages []send.Message
 	}
 }
 
+func equalFold(a string) func(string) bool {
+	return func(b string) bool { return strings.EqualFold(a, b) }
+}
+
 func person(a mail.Address) string {
 	if a.Name == "" {
 		return a.Address
@@ -382,7 +469,7 @@ func explainSend(err error) (code int, hint string, ok bool) {
 	if e.done == 0 {
 		hint = "nothing went out; the same command tries again"
 	}
-	if refused := (*send.RefusedError)(nil); errors.As(err, &refused) && len(refused.Recipients) > 0 {
+	if refused := (*send.RefusedError)(nil); errors.As(err, &refused) && len(refused.Recipients) > 0 && !refused.Later {
 		hint = "leave out what the server refuses with --skip " + strings.Join(refused.Recipients, " --skip ") + "; " + hint
 	}
 	return exitUnfit, hint, true
